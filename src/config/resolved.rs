@@ -1,0 +1,197 @@
+//! Defines the configuration that the rest of the program sees.
+//!
+//! Invariant: every value is within the range that the settings table gives it, every path is
+//! absolute, there is at least one address and one app, and no two apps have a name or a route in
+//! common.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::address::BindAddress;
+use super::error::Origin;
+use super::grant::Dir;
+use super::outbound::OutboundPattern;
+use super::route::Route;
+
+/// Where each setting of the server or of one app was written, by its key.
+pub(super) type Origins = BTreeMap<&'static str, Origin>;
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Everything, for the developers of rgunicorn.
+    Trace,
+    /// Every connection and request.
+    Debug,
+    /// The life of the server and its workers.
+    Info,
+    /// What went wrong in an app, or may go wrong in the server.
+    Warn,
+    /// What went wrong in the server.
+    Error,
+}
+
+impl LogLevel {
+    /// Every level and its name, most talkative first.
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::Trace, "trace"),
+        (Self::Debug, "debug"),
+        (Self::Info, "info"),
+        (Self::Warn, "warn"),
+        (Self::Error, "error"),
+    ];
+
+    /// The level's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(level, _)| *level == self)
+            .map_or("info", |(_, name)| name)
+    }
+}
+
+/// A whole configuration: the server's settings and its apps.
+///
+/// The meaning of each setting is in its help text, which docs/configuration.md shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Addresses to listen on; at least one.
+    pub bind: Vec<BindAddress>,
+    /// Number of worker processes, at least 1.
+    pub workers: u32,
+    /// Most connections that one worker holds.
+    pub worker_connections: u32,
+    /// Length of the kernel's queue of connections, for listen(2).
+    pub backlog: u32,
+    /// Time that a stopping worker has to finish its requests.
+    pub graceful_timeout: Duration,
+    /// Time that a connection may be idle between requests; zero closes it after each response.
+    pub keep_alive: Duration,
+    /// Time that a worker has from its fork until it is ready.
+    pub boot_timeout: Duration,
+    /// Time that a worker may show no sign of life, or `None` if it is not watched.
+    pub heartbeat_timeout: Option<Duration>,
+    /// Time that a client has to send a whole request head.
+    pub head_timeout: Duration,
+    /// Longest request line in bytes.
+    pub limit_request_line: u32,
+    /// Most header fields of a request.
+    pub limit_request_fields: u32,
+    /// Longest header field of a request in bytes.
+    pub limit_request_field_size: u32,
+    /// How much is logged.
+    pub log_level: LogLevel,
+    /// Folder of compiled components, or `None` to keep none.
+    pub cache_dir: Option<PathBuf>,
+    /// CPU time that compiling one component may take.
+    pub compile_timeout: Duration,
+    /// Memory in bytes that compiling one component may take.
+    pub compile_memory: u64,
+    /// The apps, by name; at least one.
+    pub apps: Vec<App>,
+    pub(super) origins: Origins,
+}
+
+/// One app: its component, the requests it answers, its rights and its limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct App {
+    /// 1 to 32 of `a-z`, `0-9`, `-` and `_`; no two apps have the same.
+    pub name: String,
+    /// The component's file, absolute.
+    pub component: PathBuf,
+    /// The requests that it answers; at least one.
+    pub routes: Vec<Route>,
+    /// The environment that the guest sees; no key twice.
+    pub env: Vec<(String, String)>,
+    /// The directories that the guest can reach; no guest path twice.
+    pub dirs: Vec<Dir>,
+    /// The servers that the guest may send requests to.
+    pub outbound: Vec<OutboundPattern>,
+    /// What a request may use.
+    pub limits: AppLimits,
+    pub(super) origins: Origins,
+}
+
+/// What the requests of one app may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppLimits {
+    /// Wall-clock time of one request, or `None` for no limit.
+    pub timeout: Option<Duration>,
+    /// CPU time of one request.
+    pub cpu_timeout: Duration,
+    /// Linear memory of one instance in bytes.
+    pub memory: u64,
+    /// Request body in bytes, or `None` for no limit.
+    pub request_body: Option<u64>,
+    /// Request body in bytes of a component whose world takes the whole body at once.
+    pub buffered_body: u64,
+    /// Response body in bytes, or `None` for no limit.
+    pub response_body: Option<u64>,
+    /// Requests that one worker runs at the same time.
+    pub requests_in_flight: u32,
+    /// Requests that wait in one worker when that many run.
+    pub request_queue: u32,
+    /// Bytes of standard output and error that one request may log.
+    pub guest_log: u64,
+}
+
+// The three below are where resolving starts. They are not `Default`, since nobody else may have a
+// value that breaks the invariant; the settings table then writes every field.
+
+impl Config {
+    pub(super) fn blank() -> Self {
+        Self {
+            bind: Vec::new(),
+            workers: 0,
+            worker_connections: 0,
+            backlog: 0,
+            graceful_timeout: Duration::ZERO,
+            keep_alive: Duration::ZERO,
+            boot_timeout: Duration::ZERO,
+            heartbeat_timeout: None,
+            head_timeout: Duration::ZERO,
+            limit_request_line: 0,
+            limit_request_fields: 0,
+            limit_request_field_size: 0,
+            log_level: LogLevel::Trace,
+            cache_dir: None,
+            compile_timeout: Duration::ZERO,
+            compile_memory: 0,
+            apps: Vec::new(),
+            origins: Origins::new(),
+        }
+    }
+}
+
+impl App {
+    pub(super) fn blank() -> Self {
+        Self {
+            name: String::new(),
+            component: PathBuf::new(),
+            routes: Vec::new(),
+            env: Vec::new(),
+            dirs: Vec::new(),
+            outbound: Vec::new(),
+            limits: AppLimits::blank(),
+            origins: Origins::new(),
+        }
+    }
+}
+
+impl AppLimits {
+    fn blank() -> Self {
+        Self {
+            timeout: None,
+            cpu_timeout: Duration::ZERO,
+            memory: 0,
+            request_body: None,
+            buffered_body: 0,
+            response_body: None,
+            requests_in_flight: 0,
+            request_queue: 0,
+            guest_log: 0,
+        }
+    }
+}

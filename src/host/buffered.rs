@@ -1,0 +1,88 @@
+//! Defines the dispatch of `rgunicorn:http`: the whole request in, the whole response out.
+
+use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
+use http_body_util::{BodyExt, Full};
+use wasmtime::Store;
+use wasmtime::component::InstancePre;
+
+use super::error::{Failure, LoadError};
+use super::exchange::{Reply, RequestBody, ResponseBody};
+use super::store::Guest;
+
+mod bindings {
+    #![allow(missing_docs, reason = "generated from wit/world.wit, where the documentation is")]
+    wasmtime::component::bindgen!({
+        path: "wit/world.wit",
+        world: "app",
+        exports: { default: async },
+        require_store_data_send: true,
+    });
+}
+
+use bindings::exports::rgunicorn::http::handler;
+
+/// An app of this world.
+pub(super) struct Handler(bindings::AppPre<Guest>);
+
+impl Handler {
+    pub(super) fn new(pre: InstancePre<Guest>) -> Result<Self, LoadError> {
+        bindings::AppPre::new(pre).map(Self).map_err(LoadError::Link)
+    }
+
+    pub(super) async fn rehearse(&self, store: &mut Store<Guest>) -> wasmtime::Result<()> {
+        self.0.instantiate_async(store).await.map(drop)
+    }
+
+    pub(super) async fn call(
+        &self,
+        store: &mut Store<Guest>,
+        request: http::Request<RequestBody>,
+        reply: Reply,
+    ) -> wasmtime::Result<()> {
+        let request = lower(request);
+        let app = self.0.instantiate_async(&mut *store).await?;
+        let response = app.rgunicorn_http_handler().call_handle(store, &request).await?;
+        // A receiver that is gone belongs to a client that is gone.
+        let _ = reply.send(lift(response));
+        Ok(())
+    }
+}
+
+fn lower(request: http::Request<RequestBody>) -> handler::Request {
+    let (parts, body) = request.into_parts();
+    let fields = parts
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+        .collect();
+    handler::Request {
+        method: parts.method.as_str().to_owned(),
+        scheme: parts.uri.scheme_str().unwrap_or("http").to_owned(),
+        authority: parts.uri.authority().map_or_else(String::new, |authority| authority.as_str().to_owned()),
+        path_with_query: parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+        fields,
+        body: body.into_whole().into(),
+    }
+}
+
+fn lift(response: handler::Response) -> Result<http::Response<ResponseBody>, Failure> {
+    let status = http::StatusCode::from_u16(response.status)
+        .ok()
+        .filter(|status| (200..600).contains(&status.as_u16()))
+        .ok_or(Failure::BadResponse("the status is not within 200 to 599"))?;
+    let body = Full::new(Bytes::from(response.body)).map_err(|never| match never {}).boxed_unsync();
+    let mut answer = http::Response::new(body);
+    *answer.status_mut() = status;
+    for (name, value) in response.fields {
+        let name = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| Failure::BadResponse("a field name is not a token"))?;
+        let value = HeaderValue::from_maybe_shared(Bytes::from(value))
+            .map_err(|_| Failure::BadResponse("a field value holds a control character"))?;
+        answer
+            .headers_mut()
+            .try_append(name, value)
+            .map_err(|_| Failure::BadResponse("it has too many fields"))?;
+    }
+    Ok(answer)
+}

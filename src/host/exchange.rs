@@ -1,0 +1,181 @@
+//! Defines the course of one request in a guest: its body going in, its response coming out, and the
+//! guest running in between, all driven by whoever polls the exchange.
+//!
+//! Nothing is spawned: dropping the exchange is cancelling the guest.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use tokio::sync::{mpsc, oneshot};
+use wasmtime_wasi_http::Error as WasiError;
+
+use super::error::Failure;
+
+/// Body of a response, as the guest makes it.
+pub type ResponseBody = UnsyncBoxBody<Bytes, WasiError>;
+
+/// Where a guest's response goes.
+pub(super) type Reply = oneshot::Sender<Result<http::Response<ResponseBody>, Failure>>;
+
+/// Body of a request, as the guest reads it.
+pub enum RequestBody {
+    /// All of it is here.
+    Whole(Option<Bytes>),
+    /// It arrives by and by.
+    Streamed {
+        /// What arrives; an error ends it.
+        chunks: mpsc::Receiver<Result<Bytes, WasiError>>,
+        /// Bytes that are still to come, if that is known.
+        left: Option<u64>,
+    },
+}
+
+impl RequestBody {
+    /// A body that is here whole.
+    #[must_use]
+    pub fn whole(bytes: Bytes) -> Self {
+        Self::Whole((!bytes.is_empty()).then_some(bytes))
+    }
+
+    /// The bytes of a body that is here whole; nothing for one that is not.
+    pub(super) fn into_whole(self) -> Bytes {
+        match self {
+            Self::Whole(bytes) => bytes.unwrap_or_default(),
+            Self::Streamed { .. } => Bytes::new(),
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = WasiError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, WasiError>>> {
+        match &mut *self {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Streamed { chunks, left } => chunks.poll_recv(cx).map(|chunk| {
+                chunk.map(|chunk| {
+                    chunk.map(|bytes| {
+                        *left = left.map(|left| left.saturating_sub(bytes.len() as u64));
+                        Frame::data(bytes)
+                    })
+                })
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Streamed { left: Some(left), .. } => SizeHint::with_exact(*left),
+            Self::Streamed { left: None, .. } => SizeHint::default(),
+        }
+    }
+}
+
+type Guest = Pin<Box<dyn Future<Output = Result<(), Failure>>>>;
+
+/// A request that a guest is answering.
+pub struct Exchange {
+    /// Gone when the guest has returned.
+    guest: Option<Guest>,
+    /// Why the guest did not return as it should, until that is told.
+    failure: Option<Failure>,
+    head: oneshot::Receiver<Result<http::Response<ResponseBody>, Failure>>,
+}
+
+impl Exchange {
+    pub(super) fn new<F>(start: impl FnOnce(Reply) -> F) -> Self
+    where
+        F: Future<Output = Result<(), Failure>> + 'static,
+    {
+        let (reply, head) = oneshot::channel();
+        Self { guest: Some(Box::pin(start(reply))), failure: None, head }
+    }
+
+    /// Lets the guest run until its response has a head. The body is polled with [`Self::frame`].
+    ///
+    /// # Errors
+    /// Why there will be no response.
+    pub async fn head(&mut self) -> Result<http::Response<ResponseBody>, Failure> {
+        poll_fn(|cx| {
+            self.run(cx);
+            match Pin::new(&mut self.head).poll(cx) {
+                Poll::Ready(Ok(result)) => Poll::Ready(result),
+                // The sender is gone: the guest has returned, or is about to.
+                Poll::Ready(Err(_)) if self.guest.is_none() => {
+                    Poll::Ready(Err(self.failure.take().unwrap_or(Failure::NoResponse)))
+                }
+                Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Lets the guest run until a part of the body is made; `None` is the end of it. What the guest
+    /// made before it failed comes before the failure.
+    ///
+    /// # Errors
+    /// Why the body ends before it should.
+    pub async fn frame(&mut self, body: &mut ResponseBody) -> Option<Result<Frame<Bytes>, Failure>> {
+        poll_fn(|cx| {
+            self.run(cx);
+            match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
+                // A trap breaks the body off too, and is the better explanation.
+                Poll::Ready(Some(Err(error))) => {
+                    let failure = self.failure.take();
+                    Poll::Ready(Some(Err(failure.unwrap_or_else(|| Failure::ErrorCode(error.to_string())))))
+                }
+                Poll::Ready(None) => Poll::Ready(self.failure.take().map(Err)),
+                Poll::Pending => match self.failure.take() {
+                    Some(failure) => Poll::Ready(Some(Err(failure))),
+                    None => Poll::Pending,
+                },
+            }
+        })
+        .await
+    }
+
+    /// Lets the guest run until it returns: it may work on after its response.
+    ///
+    /// # Errors
+    /// When it traps.
+    pub async fn finish(&mut self) -> Result<(), Failure> {
+        poll_fn(|cx| {
+            self.run(cx);
+            match (self.failure.take(), &self.guest) {
+                (Some(failure), _) => Poll::Ready(Err(failure)),
+                (None, None) => Poll::Ready(Ok(())),
+                (None, Some(_)) => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Whether the guest has returned.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.guest.is_none()
+    }
+
+    /// Runs the guest as far as it gets now.
+    fn run(&mut self, cx: &mut Context<'_>) {
+        let Some(guest) = &mut self.guest else { return };
+        if let Poll::Ready(result) = guest.as_mut().poll(cx) {
+            self.guest = None;
+            self.failure = result.err();
+        }
+    }
+}

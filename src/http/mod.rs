@@ -1,0 +1,27 @@
+//! Defines HTTP/1.1 without input and output: bytes go in, a head and pieces of content come out,
+//! and a response becomes bytes.
+//!
+//! Invariant: nothing here owns a socket, reads a clock or knows of wasm, and every buffer and
+//! counter is bounded by [`limits::Limits`] or by a constant. A request that two implementations
+//! could read differently is refused, never repaired (RFC 9112 section 11).
+//!
+//! The way of one exchange: [`head::HeadScanner`] until it answers with a [`head::Head`], a
+//! [`body::BodyDecoder`] for the content that the head announces, then [`response::ResponseHead`]
+//! and the [`response_body::BodyEncoder`] that it returns. A [`refusal::Refusal`] at any step is
+//! answered with [`response::refuse`] and ends the connection.
+
+pub mod body;
+pub mod date;
+mod fields;
+pub mod head;
+pub mod limits;
+pub mod refusal;
+pub mod response;
+pub mod response_body;
+mod scan;
+pub mod target;
+
+#[cfg(test)]
+mod corpus_tests;
+#[cfg(test)]
+mod property_tests;

@@ -1,0 +1,378 @@
+//! Defines the table that the workers write and the arbiter reads: who lives, and doing what.
+//!
+//! Invariant: it holds numbers and bounded text, no pointers, and each field has one writer: the
+//! worker in the slot. The arbiter resets a slot while it is empty, and trusts nothing it reads:
+//! numbers only decide about the slot's own worker, and text is made printable.
+
+use std::io;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64, fence};
+
+use crate::sys::shared::{Shared, plain_struct};
+
+/// Most bytes of method and path that a slot shows; the rest is cut.
+pub const REQUEST_BYTES_MAX: usize = REQUEST_WORDS * WORD_BYTES;
+/// Most bytes of an app's name that a slot shows; the rest is cut.
+pub const APP_BYTES_MAX: usize = APP_WORDS * WORD_BYTES;
+/// The heartbeat deadline of a worker that sleeps: it never passes.
+pub const NEVER: u64 = u64::MAX;
+
+const WORD_BYTES: usize = size_of::<u64>();
+const REQUEST_WORDS: usize = 20;
+const APP_WORDS: usize = 4;
+/// How often a reader tries again when the writer was at work; then it takes what there is.
+const READS_MAX: u32 = 64;
+
+plain_struct! {
+    /// What one worker tells about itself. A slot outlives the worker in it.
+    #[derive(Debug)]
+    #[repr(align(64))]
+    pub struct Slot {
+        alive_until_ms: AtomicU64,
+        connections: AtomicU64,
+        in_flight: AtomicU64,
+        requests: AtomicU64,
+        accepted: AtomicU64,
+        started_ms: AtomicU64,
+        /// Odd while `serving` is being written.
+        version: AtomicU32,
+        app_bytes: AtomicU32,
+        request_bytes: AtomicU32,
+        serves: AtomicU32,
+        app: [AtomicU64; APP_WORDS],
+        request: [AtomicU64; REQUEST_WORDS],
+    }
+}
+
+/// What a worker said that it is serving, made printable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serving {
+    /// Name of the app.
+    pub app: String,
+    /// Method and path.
+    pub request: String,
+    /// When it began, in milliseconds of [`monotonic_ms`](crate::sys::clock::monotonic_ms).
+    pub started_ms: u64,
+}
+
+/// The slots of all workers.
+#[derive(Debug)]
+pub struct Scoreboard(Shared<Slot>);
+
+impl Scoreboard {
+    /// A table of `slots` slots, all reset, shared with every child that is forked later.
+    pub fn new(slots: usize) -> io::Result<Self> {
+        let board = Self(Shared::new(slots)?);
+        board.0.iter().for_each(Slot::reset);
+        Ok(board)
+    }
+
+    /// The slot with this number. Panics if there is none.
+    pub fn slot(&self, slot: usize) -> &Slot {
+        &self.0[slot]
+    }
+
+    /// How many slots there are.
+    pub fn slots(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Slot {
+    /// Makes the slot that of a worker which has done nothing. For the arbiter, while it is empty.
+    pub fn reset(&self) {
+        self.alive_until_ms.store(NEVER, Relaxed);
+        for number in [
+            &self.connections,
+            &self.in_flight,
+            &self.requests,
+            &self.accepted,
+        ] {
+            number.store(0, Relaxed);
+        }
+        self.serves.store(0, Relaxed);
+        // A worker that died while it wrote has left an odd version.
+        self.version.store(0, Release);
+    }
+
+    /// The worker promises to call this again before `deadline_ms`, of the monotonic clock, or to
+    /// be killed. [`NEVER`] says that it sleeps until something happens.
+    pub fn set_alive_until(&self, deadline_ms: u64) {
+        self.alive_until_ms.store(deadline_ms, Release);
+    }
+
+    /// The deadline that the worker has given itself.
+    pub fn alive_until(&self) -> u64 {
+        self.alive_until_ms.load(Acquire)
+    }
+
+    /// Says how many connections are open.
+    pub fn set_connections(&self, count: u64) {
+        self.connections.store(count, Relaxed);
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Relaxed)
+    }
+
+    /// Says how many requests are being served.
+    pub fn set_in_flight(&self, count: u64) {
+        self.in_flight.store(count, Relaxed);
+    }
+
+    /// How many requests are being served.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// Counts one more request that was answered.
+    pub fn count_request(&self) {
+        // There is one writer, so this need not be a locked instruction.
+        self.requests
+            .store(self.requests.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// How many requests this worker has answered.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Relaxed)
+    }
+
+    /// Counts one more connection that was accepted.
+    pub fn count_accepted(&self) {
+        self.accepted
+            .store(self.accepted.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// How many connections this worker has accepted.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Relaxed)
+    }
+
+    /// Says what the worker turns to now, so that a kill can name it. `started_ms` is of the
+    /// monotonic clock.
+    pub fn begin_serving(&self, app: &str, method: &str, path: &str, started_ms: u64) {
+        self.write(|| {
+            self.app_bytes
+                .store(put(&self.app, [app.as_bytes()]), Relaxed);
+            let line = [method.as_bytes(), b" ", path.as_bytes()];
+            self.request_bytes.store(put(&self.request, line), Relaxed);
+            self.started_ms.store(started_ms, Relaxed);
+            self.serves.store(1, Relaxed);
+        });
+    }
+
+    /// Says that the worker serves nothing any more.
+    pub fn end_serving(&self) {
+        self.write(|| self.serves.store(0, Relaxed));
+    }
+
+    /// What the worker serves, if anything. Best effort: of a worker that died while it wrote, or
+    /// that writes without end, the parts may not belong together.
+    pub fn serving(&self) -> Option<Serving> {
+        let mut read = self.read();
+        for _ in 0..READS_MAX {
+            let (before, after, serving) = read;
+            if before == after && before % 2 == 0 {
+                return serving;
+            }
+            std::hint::spin_loop();
+            read = self.read();
+        }
+        read.2
+    }
+
+    /// A sequence lock with one writer: readers see an odd or another version if they overlap.
+    fn write(&self, change: impl FnOnce()) {
+        let version = self.version.load(Relaxed) | 1;
+        self.version.store(version, Relaxed);
+        fence(Release);
+        change();
+        self.version.store(version.wrapping_add(1), Release);
+    }
+
+    fn read(&self) -> (u32, u32, Option<Serving>) {
+        let before = self.version.load(Acquire);
+        let serving = (self.serves.load(Relaxed) != 0).then(|| Serving {
+            app: get(&self.app, self.app_bytes.load(Relaxed)),
+            request: get(&self.request, self.request_bytes.load(Relaxed)),
+            started_ms: self.started_ms.load(Relaxed),
+        });
+        fence(Acquire);
+        (before, self.version.load(Relaxed), serving)
+    }
+}
+
+/// Stores as much of `parts` as there is room for, and returns how many bytes that is.
+fn put<const N: usize>(words: &[AtomicU64], parts: [&[u8]; N]) -> u32 {
+    let mut bytes = parts.iter().copied().flatten().copied();
+    let mut count = 0;
+    for word in words {
+        let mut chunk = [0; WORD_BYTES];
+        let filled = chunk
+            .iter_mut()
+            .zip(&mut bytes)
+            .map(|(to, from)| *to = from)
+            .count();
+        word.store(u64::from_le_bytes(chunk), Relaxed);
+        count += filled as u32;
+        if filled < WORD_BYTES {
+            break;
+        }
+    }
+    count
+}
+
+/// Reads `count` bytes, but no more than there is room for, as printable text.
+fn get(words: &[AtomicU64], count: u32) -> String {
+    let bytes: Vec<u8> = words
+        .iter()
+        .flat_map(|word| word.load(Relaxed).to_le_bytes())
+        .take(count as usize)
+        .collect();
+    printable(&String::from_utf8_lossy(&bytes))
+}
+
+/// `text` with control characters and backslashes escaped, so that it is one line that a terminal
+/// obeys no part of.
+pub fn printable(text: &str) -> String {
+    let mut printed = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_unsafe(character) {
+            printed.extend(character.escape_default());
+        } else {
+            printed.push(character);
+        }
+    }
+    printed
+}
+
+fn is_unsafe(character: char) -> bool {
+    // Besides the control characters, those that break a line or turn the direction of the text.
+    character.is_control()
+        || matches!(character, '\\' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    #[test]
+    fn a_new_slot_is_asleep_and_idle() {
+        let board = Scoreboard::new(3).unwrap();
+        assert_eq!(board.slots(), 3);
+        let slot = board.slot(2);
+        assert_eq!((slot.alive_until(), slot.serving()), (NEVER, None));
+        assert_eq!((slot.connections(), slot.in_flight()), (0, 0));
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_last_worker_until_the_reset() {
+        let board = Scoreboard::new(1).unwrap();
+        let slot = board.slot(0);
+        slot.set_alive_until(7);
+        slot.set_connections(5);
+        slot.set_in_flight(2);
+        slot.count_request();
+        slot.count_accepted();
+        slot.count_accepted();
+        slot.begin_serving("blog", "GET", "/", 1);
+        // The worker dies in the middle of a change.
+        slot.version.store(slot.version.load(Relaxed) | 1, Relaxed);
+        assert_eq!((slot.requests(), slot.accepted()), (1, 2));
+        assert_eq!(slot.serving().unwrap().app, "blog");
+        slot.reset();
+        assert_eq!(
+            (slot.requests(), slot.accepted(), slot.in_flight()),
+            (0, 0, 0)
+        );
+        assert_eq!(
+            (slot.connections(), slot.alive_until(), slot.serving()),
+            (0, NEVER, None)
+        );
+    }
+
+    #[test]
+    fn text_is_cut_at_its_bound_and_made_printable() {
+        let board = Scoreboard::new(1).unwrap();
+        let slot = board.slot(0);
+        let check = |app: &str, path: &str, expect_app: &str, expect: &str| {
+            slot.begin_serving(app, "GET", path, 42);
+            let serving = slot.serving().unwrap();
+            assert_eq!(
+                (serving.app.as_str(), serving.request.as_str()),
+                (expect_app, expect)
+            );
+            assert_eq!(serving.started_ms, 42);
+        };
+        check("blog", "/x", "blog", "GET /x");
+        check("", "", "", "GET ");
+        check(
+            "b\x1b[2J",
+            "/\r\nroot: ok",
+            "b\\u{1b}[2J",
+            "GET /\\r\\nroot: ok",
+        );
+        check("a\u{202e}b", "/\\n", "a\\u{202e}b", "GET /\\\\n");
+        let long = "a".repeat(1000);
+        check(
+            &long,
+            &long,
+            &long[..APP_BYTES_MAX],
+            &format!("GET {}", &long[..156]),
+        );
+        // A character that the bound cuts in two.
+        let cut = format!("{}é", "a".repeat(31));
+        check(&cut, "/", &format!("{}\u{fffd}", "a".repeat(31)), "GET /");
+        slot.end_serving();
+        assert_eq!(slot.serving(), None);
+    }
+
+    #[test]
+    fn lengths_that_a_worker_made_up_are_bounded() {
+        let board = Scoreboard::new(1).unwrap();
+        let slot = board.slot(0);
+        slot.begin_serving("blog", "GET", "/", 0);
+        slot.app_bytes.store(u32::MAX, Relaxed);
+        slot.request_bytes.store(u32::MAX, Relaxed);
+        let serving = slot.serving().unwrap();
+        assert!(serving.app.starts_with("blog\\u{0}"));
+        assert!(serving.request.len() <= REQUEST_BYTES_MAX * "\\u{0}".len());
+    }
+
+    #[test]
+    fn a_reader_never_sees_two_requests_mixed() {
+        let board = Scoreboard::new(1).unwrap();
+        let slot = board.slot(0);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Relaxed) {
+                    slot.begin_serving("one", "GET", "/111111111111", 1);
+                    slot.begin_serving("two", "PUT", "/222222222222", 2);
+                }
+            });
+            for _ in 0..20_000 {
+                let (before, after, serving) = slot.read();
+                if before != after || before % 2 != 0 {
+                    continue;
+                }
+                let expect = match serving.as_ref().map(|serving| serving.started_ms) {
+                    Some(1) => Some(("one", "GET /111111111111")),
+                    Some(2) => Some(("two", "PUT /222222222222")),
+                    other => {
+                        assert_eq!(other, None);
+                        None
+                    }
+                };
+                let found = serving
+                    .as_ref()
+                    .map(|it| (it.app.as_str(), it.request.as_str()));
+                assert_eq!(found, expect);
+            }
+            stop.store(true, Relaxed);
+        });
+    }
+}

@@ -1,0 +1,485 @@
+//! Defines listeners and the streams they accept, TCP and Unix alike.
+//!
+//! Invariant: every socket is non-blocking and closed by exec, and only a socket that nobody
+//! serves is ever removed from the file system.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::libc;
+use nix::sys::socket::sockopt::{AcceptConn, Ipv6V6Only, ReuseAddr, TcpNoDelay};
+use nix::sys::socket::{
+    self as nix_socket, AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr,
+    getpeername, getsockname, setsockopt,
+};
+
+/// Connections that died in the queue which one call may pass over, so that it ends.
+const DEAD_CONNECTIONS_MAX: u32 = 64;
+/// Most buffers of one vectored write: `UIO_MAXIOV` of the kernel.
+const SLICES_MAX: usize = 1024;
+/// First descriptor that is not a standard stream, as in sd_listen_fds(3).
+const FIRST_DESCRIPTOR: RawFd = 3;
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum BindTo {
+    /// A TCP address; port 0 lets the kernel choose one. An IPv6 address does not serve IPv4.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket to create.
+    Unix(PathBuf),
+    /// A listening stream socket that this process has inherited: 3 or more.
+    Fd(RawFd),
+}
+
+/// Where a listener listens. `Display` gives `http://127.0.0.1:8000/` or `unix:/path`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// An address and the real port.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket; empty for one without a name.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(formatter, "http://{address}/"),
+            Self::Unix(path) => {
+                formatter.write_str("unix:")?;
+                // The line that shows it is read by scripts: it must stay one line.
+                path.to_string_lossy().chars().try_for_each(|character| {
+                    if character.is_control() {
+                        write!(formatter, "{}", character.escape_default())
+                    } else {
+                        write!(formatter, "{character}")
+                    }
+                })
+            }
+        }
+    }
+}
+
+/// Why a listener cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The kernel refuses the address.
+    #[error("cannot bind {address}")]
+    Bind {
+        /// What was to be bound.
+        address: Address,
+        /// What the kernel says.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process serves the address.
+    #[error("cannot bind {address}: address in use")]
+    InUse {
+        /// What was to be bound.
+        address: Address,
+    },
+    /// A file that is no socket has the path; it is left alone.
+    #[error("cannot bind {address}: the file exists and is not a socket")]
+    NotASocket {
+        /// What was to be bound.
+        address: Address,
+    },
+    /// The descriptor is not what a parent hands down to be served.
+    #[error("cannot serve fd://{descriptor}: {reason}")]
+    Descriptor {
+        /// The number of the descriptor.
+        descriptor: RawFd,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub struct Listener {
+    fd: OwnedFd,
+    address: Address,
+    /// The socket file that this listener has created, and its device and inode.
+    file: Option<(PathBuf, u64, u64)>,
+}
+
+impl Listener {
+    /// Binds and listens, with a queue of `backlog` connections, which the kernel cuts to
+    /// `net.core.somaxconn`.
+    ///
+    /// A Unix socket at the path that refuses connections is left over by a dead server and is
+    /// replaced. Two servers that replace the same one at the same time are not told apart. The
+    /// mode of the new file follows the umask.
+    pub fn bind(to: &BindTo, backlog: u32) -> Result<Self, BindError> {
+        match to {
+            BindTo::Tcp(address) => bind_tcp(*address, backlog),
+            BindTo::Unix(path) => bind_unix(path, backlog),
+            BindTo::Fd(descriptor) => {
+                adopt(*descriptor, backlog).map_err(|reason| BindError::Descriptor {
+                    descriptor: *descriptor,
+                    reason,
+                })
+            }
+        }
+    }
+
+    /// Where it listens, with the real port.
+    pub fn local_address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Takes the next connection from the queue, or `None` if there is none.
+    ///
+    /// A connection that died in the queue is passed over, as accept(2) advises. What is left to
+    /// fail is for want of descriptors or memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`): the
+    /// connection stays in the queue.
+    pub fn accept(&self) -> io::Result<Option<Stream>> {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        for _ in 0..DEAD_CONNECTIONS_MAX {
+            match nix_socket::accept4(self.fd.as_raw_fd(), flags) {
+                // SAFETY: the kernel has just made it, and nobody else owns it.
+                Ok(fd) => return Ok(Some(Stream(unsafe { OwnedFd::from_raw_fd(fd) }))),
+                Err(Errno::EAGAIN) => return Ok(None),
+                Err(error) if is_passing(error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes the socket file that this listener has created, unless another has taken its place.
+    /// For the arbiter, at a clean stop; does nothing for TCP and for an inherited socket.
+    pub fn unlink(&self) -> io::Result<()> {
+        let Some((path, device, inode)) = &self.file else {
+            return Ok(());
+        };
+        match fs::symlink_metadata(path) {
+            Ok(found) if (found.dev(), found.ino()) == (*device, *inode) => fs::remove_file(path),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+/// Whether an error of accept(2) concerns the one connection, and not the listener.
+fn is_passing(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::EINTR
+            | Errno::ECONNABORTED
+            | Errno::EPERM
+            | Errno::EPROTO
+            | Errno::ENOPROTOOPT
+            | Errno::ENETDOWN
+            | Errno::ENETUNREACH
+            | Errno::EHOSTDOWN
+            | Errno::EHOSTUNREACH
+            | Errno::ENONET
+            | Errno::EOPNOTSUPP
+    )
+}
+
+fn new_socket(family: AddressFamily) -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    nix_socket::socket(family, SockType::Stream, flags, None)
+}
+
+fn listen(fd: &OwnedFd, backlog: u32) -> nix::Result<()> {
+    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+    // Not nix's listen: it refuses what is above a constant that somaxconn may exceed.
+    // SAFETY: the call takes two numbers.
+    Errno::result(unsafe { libc::listen(fd.as_raw_fd(), backlog) }).map(drop)
+}
+
+fn bind_tcp(address: SocketAddr, backlog: u32) -> Result<Listener, BindError> {
+    let attempt = || -> nix::Result<(OwnedFd, Address)> {
+        let storage = SockaddrStorage::from(address);
+        let fd = new_socket(match address {
+            SocketAddr::V4(_) => AddressFamily::Inet,
+            SocketAddr::V6(_) => AddressFamily::Inet6,
+        })?;
+        setsockopt(&fd, ReuseAddr, &true)?;
+        if address.is_ipv6() {
+            setsockopt(&fd, Ipv6V6Only, &true)?;
+        }
+        // Linux gives it to each accepted socket, which saves a call for each.
+        setsockopt(&fd, TcpNoDelay, &true)?;
+        nix_socket::bind(fd.as_raw_fd(), &storage)?;
+        listen(&fd, backlog)?;
+        let bound = socket_address(&getsockname(fd.as_raw_fd())?).unwrap_or(address);
+        Ok((fd, Address::Tcp(bound)))
+    };
+    match attempt() {
+        Ok((fd, address)) => Ok(Listener {
+            fd,
+            address,
+            file: None,
+        }),
+        Err(Errno::EADDRINUSE) => Err(BindError::InUse {
+            address: Address::Tcp(address),
+        }),
+        Err(error) => Err(BindError::Bind {
+            address: Address::Tcp(address),
+            source: error.into(),
+        }),
+    }
+}
+
+fn bind_unix(path: &Path, backlog: u32) -> Result<Listener, BindError> {
+    let address = Address::Unix(path.to_owned());
+    let failed = |source| BindError::Bind {
+        address: address.clone(),
+        source,
+    };
+    let attempt = || -> io::Result<OwnedFd> {
+        let fd = new_socket(AddressFamily::Unix)?;
+        nix_socket::bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+        Ok(fd)
+    };
+    let fd = match attempt() {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            remove_stale(path, &address)?;
+            attempt().map_err(failed)?
+        }
+        other => other.map_err(failed)?,
+    };
+    listen(&fd, backlog).map_err(|error| failed(error.into()))?;
+    let made = fs::symlink_metadata(path).map_err(failed)?;
+    let file = Some((path.to_owned(), made.dev(), made.ino()));
+    Ok(Listener { fd, address, file })
+}
+
+fn remove_stale(path: &Path, address: &Address) -> Result<(), BindError> {
+    let failed = |source| BindError::Bind {
+        address: address.clone(),
+        source,
+    };
+    if !fs::symlink_metadata(path)
+        .map_err(failed)?
+        .file_type()
+        .is_socket()
+    {
+        return Err(BindError::NotASocket {
+            address: address.clone(),
+        });
+    }
+    let probe = new_socket(AddressFamily::Unix).map_err(|error| failed(error.into()))?;
+    let target = UnixAddr::new(path).map_err(|error| failed(error.into()))?;
+    match nix_socket::connect(probe.as_raw_fd(), &target) {
+        Err(Errno::ECONNREFUSED) => fs::remove_file(path).map_err(failed),
+        // Any other answer, be it that the queue is full, comes from a socket in use.
+        _ => Err(BindError::InUse {
+            address: address.clone(),
+        }),
+    }
+}
+
+/// Takes over a socket that was inherited through exec.
+fn adopt(descriptor: RawFd, backlog: u32) -> Result<Listener, &'static str> {
+    if descriptor < FIRST_DESCRIPTOR {
+        return Err("it is a standard stream");
+    }
+    // SAFETY: only numbers are passed; a descriptor that is not open is reported.
+    let flags = unsafe { libc::fcntl(descriptor, libc::F_GETFD) };
+    if flags < 0 {
+        return Err("it is not open");
+    }
+    // Whatever this process opens is closed by exec, and what it inherits cannot be. So the flag
+    // tells what has no owner yet, and setting it below makes this listener the one owner.
+    if FdFlag::from_bits_retain(flags).contains(FdFlag::FD_CLOEXEC) {
+        return Err("it is already in use by this process");
+    }
+    // SAFETY: it is open, and by the above nobody in this process owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    match inspect(&fd, backlog) {
+        Ok(address) => Ok(Listener {
+            fd,
+            address,
+            file: None,
+        }),
+        Err(reason) => {
+            // It is not ours after all: whoever opened it gets it back as it was.
+            let _ = std::os::fd::IntoRawFd::into_raw_fd(fd);
+            Err(reason)
+        }
+    }
+}
+
+fn inspect(fd: &OwnedFd, backlog: u32) -> Result<Address, &'static str> {
+    let is_stream = nix_socket::getsockopt(fd, nix_socket::sockopt::SockType);
+    match is_stream {
+        Ok(SockType::Stream) => {}
+        Ok(_) => return Err("it is not a stream socket"),
+        Err(_) => return Err("it is not a socket"),
+    }
+    if nix_socket::getsockopt(fd, AcceptConn) != Ok(true) {
+        return Err("it does not listen");
+    }
+    let name = getsockname::<SockaddrStorage>(fd.as_raw_fd());
+    let name = name.map_err(|_| "its address cannot be read")?;
+    let address = match (socket_address(&name), name.as_unix_addr()) {
+        (Some(address), _) => {
+            // As for a listener of our own; without it answers are only slower.
+            let _ = setsockopt(fd, TcpNoDelay, &true);
+            Address::Tcp(address)
+        }
+        (None, Some(unix)) => Address::Unix(unix.path().unwrap_or(Path::new("")).to_owned()),
+        (None, None) => return Err("it is neither a TCP nor a Unix socket"),
+    };
+    let prepare = || -> nix::Result<()> {
+        let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?) | OFlag::O_NONBLOCK;
+        fcntl(fd, FcntlArg::F_SETFL(flags))?;
+        listen(fd, backlog)?;
+        fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map(drop)
+    };
+    prepare().map_err(|_| "it cannot be made non-blocking")?;
+    Ok(address)
+}
+
+fn socket_address(storage: &SockaddrStorage) -> Option<SocketAddr> {
+    match storage.family()? {
+        AddressFamily::Inet => storage
+            .as_sockaddr_in()
+            .map(|v4| SocketAddrV4::from(*v4).into()),
+        AddressFamily::Inet6 => storage
+            .as_sockaddr_in6()
+            .map(|v6| SocketAddrV6::from(*v6).into()),
+        _ => None,
+    }
+}
+
+/// A connection. No call blocks: where one would, it fails with `WouldBlock`.
+#[derive(Debug)]
+pub struct Stream(OwnedFd);
+
+impl Stream {
+    /// Two connected streams.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let (one, other) = UnixStream::pair()?;
+        one.set_nonblocking(true)?;
+        other.set_nonblocking(true)?;
+        Ok((Self(one.into()), Self(other.into())))
+    }
+
+    /// Reads into `buffer`; 0 is the end of the stream.
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        // SAFETY: `buffer` is valid for writes of its length.
+        unsafe { self.receive(buffer.as_mut_ptr(), buffer.len()) }
+    }
+
+    /// Reads into memory that need not be initialised; so many bytes at its start then are.
+    pub fn read_uninit(&self, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+        // SAFETY: `buffer` is valid for writes of its length, and the kernel only writes.
+        unsafe { self.receive(buffer.as_mut_ptr().cast(), buffer.len()) }
+    }
+
+    /// Appends what there is to the spare capacity of `buffer`, which does not grow; 0 is the end
+    /// of the stream, or no capacity.
+    pub fn read_to_spare(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        let length = buffer.len();
+        let read = self.read_uninit(buffer.spare_capacity_mut())?;
+        // SAFETY: the kernel has written `read` bytes after the first `length`.
+        unsafe { buffer.set_len(length + read) };
+        Ok(read)
+    }
+
+    /// # Safety
+    /// `start` must be valid for writes of `length` bytes.
+    unsafe fn receive(&self, start: *mut u8, length: usize) -> io::Result<usize> {
+        retrying(|| {
+            // SAFETY: as the caller promises.
+            unsafe { libc::recv(self.0.as_raw_fd(), start.cast(), length, libc::MSG_DONTWAIT) }
+        })
+    }
+
+    /// Writes a part of `bytes`, as much as there is room for, and returns how many.
+    ///
+    /// Fails with `BrokenPipe`, and without a signal, if the peer reads no more.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+        retrying(|| {
+            // SAFETY: `bytes` is valid for reads of its length.
+            unsafe {
+                libc::send(
+                    self.0.as_raw_fd(),
+                    bytes.as_ptr().cast(),
+                    bytes.len(),
+                    flags,
+                )
+            }
+        })
+    }
+
+    /// Like [`write`](Self::write), from several buffers at once; those beyond 1024 wait.
+    pub fn write_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        let count = buffers.len().min(SLICES_MAX);
+        // SAFETY: a message header is numbers and pointers, and null is a pointer.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        // An IoSlice has the layout of an iovec; sendmsg does not write through it.
+        header.msg_iov = buffers.as_ptr().cast_mut().cast();
+        header.msg_iovlen = count;
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+        retrying(|| {
+            // SAFETY: `header` describes the first `count` buffers, which outlive the call.
+            unsafe { libc::sendmsg(self.0.as_raw_fd(), &raw const header, flags) }
+        })
+    }
+
+    /// Tells the peer that nothing more will be written; reading goes on.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        nix_socket::shutdown(self.0.as_raw_fd(), nix_socket::Shutdown::Write)?;
+        Ok(())
+    }
+
+    /// The peer's address, which only TCP has. `None` too if the peer is gone already.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        socket_address(&getpeername::<SockaddrStorage>(self.0.as_raw_fd()).ok()?)
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+fn retrying(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+    loop {
+        match Errno::result(call()) {
+            Ok(count) => return Ok(usize::try_from(count).unwrap_or(0)),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "socket_tests.rs"]
+mod tests;

@@ -1,0 +1,263 @@
+//! Defines the tests of the sockets: each binds a free port or a path of its own.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::fd::IntoRawFd;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::time::Duration;
+
+use super::super::fork_lock;
+use super::super::poll::{self, Watched};
+use super::*;
+
+fn tcp(text: &str) -> Listener {
+    Listener::bind(&BindTo::Tcp(text.parse().unwrap()), 16).unwrap()
+}
+
+fn tcp_address(listener: &Listener) -> SocketAddr {
+    match listener.local_address() {
+        Address::Tcp(address) => *address,
+        other @ Address::Unix(_) => panic!("{other}"),
+    }
+}
+
+fn wait_readable(fd: BorrowedFd<'_>) {
+    let limit = Some(Duration::from_secs(20));
+    assert_eq!(poll::wait(&mut [Watched::readable(fd)], limit).unwrap(), 1);
+}
+
+fn accepted(listener: &Listener) -> Stream {
+    wait_readable(listener.as_fd());
+    listener.accept().unwrap().unwrap()
+}
+
+/// Opens a listening socket the way a parent hands it down: not closed by exec.
+fn handed_down(listener: impl Into<OwnedFd>) -> RawFd {
+    let fd: OwnedFd = listener.into();
+    fcntl(&fd, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    fd.into_raw_fd()
+}
+
+#[test]
+fn addresses_read_like_urls() {
+    let check = |address: Address, expect: &str| assert_eq!(address.to_string(), expect);
+    check(
+        Address::Tcp("127.0.0.1:8000".parse().unwrap()),
+        "http://127.0.0.1:8000/",
+    );
+    check(
+        Address::Tcp("[::1]:8000".parse().unwrap()),
+        "http://[::1]:8000/",
+    );
+    check(Address::Unix("/run/app.sock".into()), "unix:/run/app.sock");
+    check(Address::Unix("/run/a\nb".into()), "unix:/run/a\\nb");
+}
+
+#[test]
+fn tcp_is_accepted_with_its_options_and_its_peer() {
+    let listener = tcp("127.0.0.1:0");
+    assert!(listener.accept().unwrap().is_none());
+    let client = TcpStream::connect(tcp_address(&listener)).unwrap();
+    let stream = accepted(&listener);
+    assert_eq!(stream.peer(), Some(client.local_addr().unwrap()));
+    assert!(nix_socket::getsockopt(&stream, TcpNoDelay).unwrap());
+    let status = OFlag::from_bits_retain(fcntl(&stream, FcntlArg::F_GETFL).unwrap());
+    assert!(status.contains(OFlag::O_NONBLOCK));
+    for fd in [stream.as_fd(), listener.as_fd()] {
+        let flags = FdFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFD).unwrap());
+        assert!(flags.contains(FdFlag::FD_CLOEXEC));
+    }
+}
+
+#[test]
+fn ipv6_leaves_ipv4_to_others() {
+    let six = tcp("[::]:0");
+    let port = tcp_address(&six).port();
+    let four = tcp(&format!("0.0.0.0:{port}"));
+    TcpStream::connect(("::1", port)).unwrap();
+    assert!(matches!(accepted(&six).peer(), Some(SocketAddr::V6(_))));
+    assert!(four.accept().unwrap().is_none());
+}
+
+#[test]
+fn a_port_in_use_is_said_to_be() {
+    let first = tcp("127.0.0.1:0");
+    let error = Listener::bind(&BindTo::Tcp(tcp_address(&first)), 16).unwrap_err();
+    assert!(matches!(error, BindError::InUse { .. }), "{error}");
+    assert!(error.to_string().ends_with("address in use"));
+    // 192.0.2.0/24 is for documentation (RFC 5737): no host has it.
+    let error = Listener::bind(&BindTo::Tcp("192.0.2.1:1".parse().unwrap()), 16).unwrap_err();
+    assert!(matches!(error, BindError::Bind { .. }), "{error}");
+}
+
+#[test]
+fn a_port_is_free_again_while_old_connections_linger() {
+    let _closing = fork_lock::closing();
+    let listener = tcp("127.0.0.1:0");
+    let address = tcp_address(&listener);
+    let mut client = TcpStream::connect(address).unwrap();
+    // The side that closes first keeps the address for a minute.
+    drop(accepted(&listener));
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    drop((client, listener));
+    Listener::bind(&BindTo::Tcp(address), 16).unwrap();
+}
+
+#[test]
+fn unix_sockets_are_bound_served_and_unlinked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let listener = Listener::bind(&BindTo::Unix(path.clone()), 16).unwrap();
+    assert_eq!(listener.local_address(), &Address::Unix(path.clone()));
+    let mut client = UnixStream::connect(&path).unwrap();
+    let stream = accepted(&listener);
+    assert_eq!(stream.peer(), None);
+    client.write_all(b"hello").unwrap();
+    wait_readable(stream.as_fd());
+    let mut buffer = [0; 8];
+    assert_eq!(stream.read(&mut buffer).unwrap(), 5);
+    listener.unlink().unwrap();
+    assert!(!path.exists());
+    listener.unlink().unwrap();
+}
+
+#[test]
+fn only_a_socket_that_nobody_serves_is_replaced() {
+    let _closing = fork_lock::closing();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let bind = || Listener::bind(&BindTo::Unix(path.clone()), 16);
+    let live = bind().unwrap();
+    assert!(matches!(bind().unwrap_err(), BindError::InUse { .. }));
+    // Closed and not unlinked, as by a server that was killed.
+    drop(live);
+    let second = bind().unwrap();
+    drop(UnixStream::connect(&path).unwrap());
+    // The file of another server is not ours to unlink.
+    fs::remove_file(&path).unwrap();
+    let third = bind().unwrap();
+    second.unlink().unwrap();
+    assert!(path.exists());
+    third.unlink().unwrap();
+    File::create(&path).unwrap();
+    assert!(matches!(bind().unwrap_err(), BindError::NotASocket { .. }));
+    assert!(path.is_file());
+    fs::remove_file(&path).unwrap();
+    let _datagram = UnixDatagram::bind(&path).unwrap();
+    assert!(matches!(bind().unwrap_err(), BindError::InUse { .. }));
+}
+
+#[test]
+fn a_live_socket_with_a_full_queue_is_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let _live = Listener::bind(&BindTo::Unix(path.clone()), 0).unwrap();
+    let _client = UnixStream::connect(&path).unwrap();
+    let error = Listener::bind(&BindTo::Unix(path), 16).unwrap_err();
+    assert!(matches!(error, BindError::InUse { .. }), "{error}");
+}
+
+#[test]
+fn an_inherited_listener_is_adopted_once() {
+    let parent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = parent.local_addr().unwrap();
+    let descriptor = handed_down(parent);
+    let listener = Listener::bind(&BindTo::Fd(descriptor), 16).unwrap();
+    assert_eq!(tcp_address(&listener), address);
+    let _client = TcpStream::connect(address).unwrap();
+    let stream = accepted(&listener);
+    assert!(nix_socket::getsockopt(&stream, TcpNoDelay).unwrap());
+    let error = Listener::bind(&BindTo::Fd(descriptor), 16).unwrap_err();
+    assert!(error.to_string().contains("already in use"), "{error}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let descriptor = handed_down(UnixListener::bind(&path).unwrap());
+    let listener = Listener::bind(&BindTo::Fd(descriptor), 16).unwrap();
+    assert_eq!(listener.local_address(), &Address::Unix(path.clone()));
+    listener.unlink().unwrap();
+    assert!(path.exists(), "the file belongs to whoever made it");
+}
+
+#[test]
+fn what_is_no_inherited_listener_is_refused_and_left_open() {
+    let check = |descriptor: RawFd, expect: &str| {
+        let error = Listener::bind(&BindTo::Fd(descriptor), 16).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("cannot serve fd://{descriptor}: {expect}")
+        );
+    };
+    check(2, "it is a standard stream");
+    check(-1, "it is a standard stream");
+    check(1_000_000, "it is not open");
+    let refused = |fd: OwnedFd, expect: &str| {
+        let descriptor = handed_down(fd);
+        check(descriptor, expect);
+        // SAFETY: it was refused, so it has no other owner.
+        drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
+    };
+    refused(tempfile::tempfile().unwrap().into(), "it is not a socket");
+    refused(
+        UnixDatagram::unbound().unwrap().into(),
+        "it is not a stream socket",
+    );
+    refused(UnixStream::pair().unwrap().0.into(), "it does not listen");
+}
+
+#[test]
+fn streams_never_block() {
+    let (one, other) = Stream::pair().unwrap();
+    let would_block = |result: io::Result<usize>| {
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    };
+    would_block(other.read(&mut [0; 4]));
+    let block = [1; 65536];
+    while one.write(&block).is_ok() {}
+    would_block(one.write(&block));
+    would_block(one.write_vectored(&[IoSlice::new(&block)]));
+}
+
+#[test]
+fn bytes_arrive_in_order_until_the_end() {
+    let (one, other) = Stream::pair().unwrap();
+    let slices = [
+        IoSlice::new(b"GET "),
+        IoSlice::new(b""),
+        IoSlice::new(b"/ HTTP"),
+    ];
+    assert_eq!(one.write_vectored(&slices).unwrap(), 10);
+    let mut buffer = Vec::with_capacity(4);
+    assert_eq!(other.read_to_spare(&mut buffer).unwrap(), 4);
+    assert_eq!(buffer, b"GET ");
+    let mut rest = [0; 16];
+    assert_eq!(other.read(&mut rest).unwrap(), 6);
+    assert_eq!(&rest[..6], b"/ HTTP");
+    one.shutdown_write().unwrap();
+    assert_eq!(other.read(&mut rest).unwrap(), 0);
+    assert_eq!(other.write(b"answer").unwrap(), 6);
+    assert_eq!(one.read(&mut rest).unwrap(), 6);
+}
+
+#[test]
+fn more_slices_than_the_kernel_takes_are_a_short_write() {
+    let (one, _other) = Stream::pair().unwrap();
+    assert_eq!(
+        one.write_vectored(&vec![IoSlice::new(b"x"); 1500]).unwrap(),
+        SLICES_MAX
+    );
+}
+
+#[test]
+fn writing_to_a_closed_peer_is_an_error_and_no_signal() {
+    let _closing = fork_lock::closing();
+    let (one, other) = Stream::pair().unwrap();
+    drop(other);
+    assert_eq!(
+        one.write(b"x").unwrap_err().kind(),
+        io::ErrorKind::BrokenPipe
+    );
+    let error = one.write_vectored(&[IoSlice::new(b"x")]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+}

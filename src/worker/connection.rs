@@ -1,0 +1,162 @@
+//! Defines the life of a connection: a head is read, a request is answered, and again, until one side
+//! has had enough.
+
+use std::io;
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use http::StatusCode;
+
+use super::answer;
+use super::buffer::Buffer;
+use super::shared::{Counted, SERVER, Shared};
+use super::wire::Wire;
+use crate::http::head::{Head, HeadScanner};
+use crate::http::refusal::Refusal;
+use crate::http::response::refuse;
+use crate::sys::socket::Stream;
+
+/// One client's connection.
+pub(super) struct Connection {
+    pub(super) shared: Rc<Shared>,
+    pub(super) wire: Wire,
+    pub(super) input: Buffer,
+    /// What is to be written next.
+    pub(super) output: BytesMut,
+    _counted: Counted,
+}
+
+/// What the client sent in place of a request.
+enum NoRequest {
+    /// Nothing, or nothing more: it is not owed an answer.
+    Silence,
+    /// A head that did not come in time.
+    Late,
+    /// What cannot be served.
+    Refused(Refusal),
+}
+
+/// What follows an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The connection takes another request.
+    Reuse,
+    /// The last word was said.
+    Close,
+    /// The response broke off: the client must be able to tell.
+    Cut,
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve(shared: Rc<Shared>, stream: Stream) {
+    let counted = Counted::new(&shared);
+    let wire = match Wire::new(stream) {
+        Ok(wire) => wire,
+        Err(error) => return tracing::warn!("cannot watch a connection: {error}"),
+    };
+    let connection = Connection { shared, wire, input: Buffer::default(), output: BytesMut::new(), _counted: counted };
+    if let Err(error) = connection.run().await {
+        tracing::debug!("connection lost: {error}");
+    }
+}
+
+impl Connection {
+    async fn run(mut self) -> io::Result<()> {
+        let mut first = true;
+        loop {
+            let next = match self.read_head(first).await {
+                Ok(head) => answer::answer(&mut self, head).await?,
+                Err(NoRequest::Silence) => return Ok(()),
+                Err(NoRequest::Late) => {
+                    self.refuse(StatusCode::REQUEST_TIMEOUT, false, None);
+                    Next::Close
+                }
+                Err(NoRequest::Refused(refusal)) => {
+                    tracing::debug!("refused with {}: {}", refusal.status.as_u16(), refusal.reason);
+                    self.refuse(refusal.status, false, None);
+                    Next::Close
+                }
+            };
+            if next == Next::Cut {
+                return Ok(());
+            }
+            self.wire.write(&mut self.output, &[]).await?;
+            if next == Next::Close {
+                self.wire.linger().await;
+                return Ok(());
+            }
+            first = false;
+        }
+    }
+
+    /// Puts an answer of our own into the output; the connection closes after it.
+    pub(super) fn refuse(&mut self, status: StatusCode, head_only: bool, retry_after: Option<u64>) {
+        let date = self.shared.date();
+        refuse(&mut self.output, status, false, &date, Some(SERVER), head_only, retry_after);
+    }
+
+    /// Reads the next head. A connection may be idle before it; once it has begun it has a deadline.
+    async fn read_head(&mut self, first: bool) -> Result<Head, NoRequest> {
+        let mut scanner = HeadScanner::default();
+        if let Some(head) = self.scan(&mut scanner)? {
+            return Ok(head);
+        }
+        if self.input.data().is_empty() && !first {
+            self.idle().await?;
+            if let Some(head) = self.scan(&mut scanner)? {
+                return Ok(head);
+            }
+        }
+        let deadline = self.shared.head_timeout;
+        let rest = async {
+            loop {
+                match self.wire.fill(&mut self.input).await {
+                    Ok(true) => {}
+                    Ok(false) | Err(_) => return Err(NoRequest::Silence),
+                }
+                if let Some(head) = self.scan(&mut scanner)? {
+                    return Ok(head);
+                }
+            }
+        };
+        match tokio::time::timeout(deadline, rest).await {
+            Ok(result) => result,
+            // A client that sent nothing at all has not asked for an answer.
+            Err(_) if self.input.data().is_empty() => Err(NoRequest::Silence),
+            Err(_) => Err(NoRequest::Late),
+        }
+    }
+
+    fn scan(&mut self, scanner: &mut HeadScanner) -> Result<Option<Head>, NoRequest> {
+        if self.input.data().is_empty() {
+            return Ok(None);
+        }
+        let found = scanner.parse(self.input.data(), &self.shared.http).map_err(NoRequest::Refused)?;
+        Ok(found.map(|(head, used)| {
+            self.input.consume(used);
+            head
+        }))
+    }
+
+    /// Waits for the first bytes of a further request, as long as keep-alive allows.
+    async fn idle(&mut self) -> Result<(), NoRequest> {
+        let shared = Rc::clone(&self.shared);
+        let drain = shared.drain.notified();
+        if shared.draining.get() || shared.keep_alive.is_zero() {
+            return Err(NoRequest::Silence);
+        }
+        self.input.release();
+        if self.output.is_empty() {
+            self.output = BytesMut::new();
+        }
+        tokio::select! {
+            biased;
+            filled = self.wire.fill(&mut self.input) => match filled {
+                Ok(true) => Ok(()),
+                Ok(false) | Err(_) => Err(NoRequest::Silence),
+            },
+            () = drain => Err(NoRequest::Silence),
+            () = tokio::time::sleep(shared.keep_alive) => Err(NoRequest::Silence),
+        }
+    }
+}

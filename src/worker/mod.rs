@@ -1,0 +1,19 @@
+//! Defines the worker: one process with one thread and one event loop, which accepts connections and
+//! answers their requests in instances of the apps' components.
+//!
+//! Invariant: nothing here starts a thread. A second one in this address space would make every
+//! reset of an instance's memory interrupt the CPU that it runs on.
+
+mod accept;
+mod admission;
+mod answer;
+mod boot;
+mod buffer;
+mod connection;
+mod drain;
+mod pump;
+mod route;
+mod shared;
+mod wire;
+
+pub use boot::main;

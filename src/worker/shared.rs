@@ -1,0 +1,175 @@
+//! Defines what all connections of a worker share: its apps, its limits, its counters, and whether it
+//! drains.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+
+use super::admission::Gate;
+use super::route::Routes;
+use crate::config;
+use crate::host;
+use crate::http::date::{DATE_BYTES, imf_fixdate};
+use crate::http::limits::Limits;
+use crate::scoreboard::{Scoreboard, Slot};
+use crate::sys::clock;
+
+/// Value of the Server field.
+pub(super) const SERVER: &str = "rgunicorn";
+
+/// An app as requests see it.
+pub(super) struct Served {
+    pub(super) name: String,
+    pub(super) app: Rc<host::App>,
+    pub(super) limits: config::AppLimits,
+    pub(super) gate: Gate,
+}
+
+/// What a worker's connections share.
+pub(super) struct Shared {
+    pub(super) routes: Routes<Served>,
+    pub(super) http: Limits,
+    pub(super) keep_alive: Duration,
+    pub(super) head_timeout: Duration,
+    pub(super) connections_max: usize,
+    pub(super) heartbeat: Heartbeat,
+    pub(super) draining: Cell<bool>,
+    /// Told when the worker begins to drain.
+    pub(super) drain: Notify,
+    /// Told when a connection ends.
+    pub(super) room: Notify,
+    connections: Cell<usize>,
+    in_flight: Cell<u64>,
+    date: RefCell<(u64, [u8; DATE_BYTES])>,
+}
+
+impl Shared {
+    pub(super) fn new(config: &config::Config, routes: Routes<Served>, heartbeat: Heartbeat) -> Self {
+        let bytes = |setting: u32| setting as usize;
+        Self {
+            routes,
+            http: Limits {
+                request_line_bytes: bytes(config.limit_request_line),
+                fields: bytes(config.limit_request_fields),
+                field_bytes: bytes(config.limit_request_field_size),
+            },
+            keep_alive: config.keep_alive,
+            head_timeout: config.head_timeout,
+            connections_max: bytes(config.worker_connections),
+            heartbeat,
+            draining: Cell::new(false),
+            drain: Notify::new(),
+            room: Notify::new(),
+            connections: Cell::new(0),
+            in_flight: Cell::new(0),
+            date: RefCell::new((0, imf_fixdate(0))),
+        }
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.connections.get()
+    }
+
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight.get()
+    }
+
+    pub(super) fn begin_drain(&self) {
+        self.draining.set(true);
+        self.drain.notify_waiters();
+        self.room.notify_waiters();
+    }
+
+    /// The value of Date, made once a second (RFC 9110 section 6.6.1).
+    pub(super) fn date(&self) -> [u8; DATE_BYTES] {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let mut date = self.date.borrow_mut();
+        if date.0 != now {
+            *date = (now, imf_fixdate(now));
+        }
+        date.1
+    }
+
+    fn slot(&self) -> &Slot {
+        self.heartbeat.slot()
+    }
+}
+
+/// A connection, while it is counted.
+pub(super) struct Counted(Rc<Shared>);
+
+impl Counted {
+    pub(super) fn new(shared: &Rc<Shared>) -> Self {
+        shared.connections.set(shared.connections.get() + 1);
+        shared.slot().set_connections(shared.connections.get() as u64);
+        shared.slot().count_accepted();
+        Self(Rc::clone(shared))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+        self.0.slot().set_connections(self.0.connections.get() as u64);
+        self.0.room.notify_waiters();
+    }
+}
+
+/// A request, while an instance works on it.
+pub(super) struct InFlight(Rc<Shared>);
+
+impl InFlight {
+    pub(super) fn new(shared: &Rc<Shared>, app: &str, method: &str, path: &str) -> Self {
+        let slot = shared.slot();
+        shared.heartbeat.beat();
+        shared.in_flight.set(shared.in_flight.get() + 1);
+        slot.set_in_flight(shared.in_flight.get());
+        slot.count_request();
+        slot.begin_serving(app, method, path, clock::monotonic_ms());
+        Self(Rc::clone(shared))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
+        self.0.slot().set_in_flight(self.0.in_flight.get());
+        if self.0.in_flight.get() == 0 {
+            self.0.slot().end_serving();
+        }
+    }
+}
+
+/// The worker's sign of life: a deadline in shared memory that it moves whenever it turns.
+#[derive(Clone)]
+pub(super) struct Heartbeat {
+    scoreboard: Arc<Scoreboard>,
+    slot: usize,
+    timeout: Option<Duration>,
+}
+
+impl Heartbeat {
+    pub(super) fn new(scoreboard: Arc<Scoreboard>, slot: usize, timeout: Option<Duration>) -> Self {
+        Self { scoreboard, slot, timeout }
+    }
+
+    fn slot(&self) -> &Slot {
+        self.scoreboard.slot(self.slot)
+    }
+
+    /// Moves the deadline.
+    pub(super) fn beat(&self) {
+        if let Some(timeout) = self.timeout {
+            let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+            self.slot().set_alive_until(clock::monotonic_ms().saturating_add(timeout));
+        }
+    }
+
+    /// Says that the worker sleeps until something happens, and owes no sign of life.
+    pub(super) fn sleep(&self) {
+        self.slot().set_alive_until(crate::scoreboard::NEVER);
+    }
+}

@@ -1,0 +1,52 @@
+//! Defines what the tests share: a server to start, a client to ask it, a server for it to ask, and
+//! patience.
+
+mod client;
+mod process;
+mod server;
+mod upstream;
+
+pub use client::{Address, Client, Head, Response};
+pub use process::{Process, limited};
+pub use server::{Ended, Server, Start};
+pub use upstream::Upstream;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long anything but a start may take before the test fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until something is so.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    until_some(what, || is_so().then_some(()));
+}
+
+/// Waits until there is a value.
+pub fn until_some<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = find() {
+            return found;
+        }
+        assert!(started.elapsed() < PATIENCE, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The path of a file in the repository.
+pub fn in_repository(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The path of a guest's component.
+pub fn guest(name: &str) -> String {
+    let path = in_repository("tests/guests/target/components").join(format!("{name}.wasm"));
+    assert!(path.exists(), "{} is not there: run tests/guests/build", path.display());
+    path.to_str().expect("the path is text").to_owned()
+}
+
+/// So many bytes in which every position can be told from its neighbours.
+pub fn pattern(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|at| (at % 251) as u8).collect()
+}

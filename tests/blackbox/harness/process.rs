@@ -1,0 +1,55 @@
+//! Defines how the tests see processes: through /proc.
+
+use std::fs;
+use std::process::Command;
+
+/// A process, as it was when it was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    pub pid: i32,
+    pub parent: i32,
+    pub group: i32,
+    pub threads: usize,
+}
+
+impl Process {
+    /// All processes that run; those that only wait to be reaped are left out.
+    pub fn all() -> Vec<Self> {
+        let entries = fs::read_dir("/proc").expect("/proc can be read");
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter_map(|name| Self::find(name.parse().ok()?)).collect()
+    }
+
+    /// The process with this number.
+    pub fn find(pid: i32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name before it may hold anything.
+        let (_, rest) = stat.rsplit_once(')')?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let number = |at: usize| fields.get(at)?.parse::<i32>().ok();
+        if ["Z", "X"].contains(fields.first()?) {
+            return None;
+        }
+        let threads = usize::try_from(number(17)?).ok()?;
+        Some(Self { pid, parent: number(1)?, group: number(2)?, threads })
+    }
+
+    /// The most memory that it had at once, in bytes.
+    pub fn peak_memory(pid: i32) -> u64 {
+        Self::status(pid, "VmHWM:") * 1024
+    }
+
+    fn status(pid: i32, key: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.unwrap_or_else(|| panic!("no {key} in {status}"))
+    }
+}
+
+/// A command that runs another one after `setup` in a shell: the way to limits and descriptors.
+pub fn limited(setup: &str, program: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{setup}; exec \"$0\" \"$@\""), program]);
+    command
+}
