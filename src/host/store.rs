@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, PoolConcurrencyLimitError, ResourceLimiter, Store, UpdateDeadline};
+use wasmtime::{Engine, PoolConcurrencyLimitError, ResourceLimiter, Store, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -143,11 +143,12 @@ impl Guest {
     }
 }
 
-/// The error, its causes and its wasm backtrace on one line of bounded length.
+/// The cause first, then where in the guest it was, on one line of bounded length.
 fn describe(error: &wasmtime::Error) -> String {
-    let full = format!("{error:?}");
-    let lines: Vec<&str> = full.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let mut text = lines.join("; ").chars().flat_map(printable).collect::<String>();
+    let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string).unwrap_or_default();
+    let frames = backtrace.lines().skip(1).map(str::trim).filter(|line| !line.is_empty());
+    let text = std::iter::once(error.root_cause().to_string()).chain(frames.map(str::to_owned));
+    let mut text: String = text.collect::<Vec<_>>().join("; ").chars().flat_map(printable).collect();
     if let Some((end, _)) = text.char_indices().find(|(at, _)| *at >= TRAP_TEXT_BYTES) {
         text.truncate(end);
     }
