@@ -1,7 +1,7 @@
 //! Defines the dispatch of `rgunicorn:http`: the whole request in, the whole response out.
 
 use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, DATE, HeaderName, HeaderValue};
 use http_body_util::{BodyExt, Full};
 use wasmtime::Store;
 use wasmtime::component::InstancePre;
@@ -21,6 +21,21 @@ mod bindings {
 }
 
 use bindings::exports::rgunicorn::http::handler;
+
+/// Fields that are between the client and us (RFC 9110 section 7.6.1).
+const CONNECTION_FIELDS: [HeaderName; 6] = [
+    http::header::CONNECTION,
+    http::header::PROXY_AUTHORIZATION,
+    http::header::TE,
+    http::header::TRAILER,
+    http::header::TRANSFER_ENCODING,
+    http::header::UPGRADE,
+];
+
+
+/// Fields that this world leaves to the server: the body is here whole, so what it says of itself
+/// can only be wrong. Those of a connection are dropped where responses are written.
+const OURS: [HeaderName; 2] = [CONTENT_LENGTH, DATE];
 
 /// An app of this world.
 pub(super) struct Handler(bindings::AppPre<Guest>);
@@ -54,16 +69,23 @@ fn lower(request: http::Request<RequestBody>) -> handler::Request {
     let fields = parts
         .headers
         .iter()
+        .filter(|(name, _)| !CONNECTION_FIELDS.contains(name))
         .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
         .collect();
     handler::Request {
         method: parts.method.as_str().to_owned(),
         scheme: parts.uri.scheme_str().unwrap_or("http").to_owned(),
-        authority: parts.uri.authority().map_or_else(String::new, |authority| authority.as_str().to_owned()),
+        authority: authority(&parts),
         path_with_query: parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
         fields,
         body: body.into_whole().into(),
     }
+}
+
+/// Of the target, or of Host for a target that has none, such as `*`.
+fn authority(parts: &http::request::Parts) -> String {
+    let host = || parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+    parts.uri.authority().map(|authority| authority.as_str()).or_else(host).unwrap_or_default().to_owned()
 }
 
 fn lift(response: handler::Response) -> Result<http::Response<ResponseBody>, Failure> {
@@ -77,6 +99,9 @@ fn lift(response: handler::Response) -> Result<http::Response<ResponseBody>, Fai
     for (name, value) in response.fields {
         let name = HeaderName::from_bytes(name.as_bytes())
             .map_err(|_| Failure::BadResponse("a field name is not a token"))?;
+        if OURS.contains(&name) {
+            continue;
+        }
         let value = HeaderValue::from_maybe_shared(Bytes::from(value))
             .map_err(|_| Failure::BadResponse("a field value holds a control character"))?;
         answer

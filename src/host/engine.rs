@@ -23,10 +23,6 @@ pub const VERSION: &str = concat!("wasmtime-48.0.8+rgunicorn-", env!("CARGO_PKG_
 /// 16 MiB they would be copied segment by segment for every instance.
 const DENSE_IMAGE_BYTES: u64 = 128 << 20;
 
-/// Part of a linear memory that is wiped and kept instead of being given back, in bytes. A page
-/// that stays mapped costs a memset at the next instance, one that was given back costs a fault.
-const KEPT_MEMORY_BYTES: usize = 1 << 20;
-
 /// Elements of one table; CPython's has about 10 000.
 const TABLE_ELEMENTS: usize = 32 << 10;
 
@@ -75,7 +71,8 @@ pub(super) fn for_serving(pool: &Pool) -> Result<Engine, LoadError> {
         .table_elements(TABLE_ELEMENTS)
         .max_memory_size(memory_bytes)
         .max_unused_warm_slots(instances)
-        .linear_memory_keep_resident(KEPT_MEMORY_BYTES)
+        // No part of a linear memory is kept and wiped (`linear_memory_keep_resident`): a guest uses a
+        // few pages here and there, and wiping all between them costs more than their faults.
         .table_keep_resident(64 << 10)
         // A page of an earlier request that was swapped out escapes the scan in this release, so
         // the next tenant could see it: never, until upstream has mended it.

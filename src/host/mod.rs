@@ -73,7 +73,6 @@ impl Host {
     }
 
     /// The engine's clock: each call lets the running guest be looked at once more. Async-signal-safe.
-    #[must_use]
     pub fn ticker(&self) -> impl Fn() + Send + Sync + 'static {
         let engine = self.engine.clone();
         move || engine.increment_epoch()
@@ -105,10 +104,13 @@ impl App {
     }
 
     /// Starts to answer a request in a new instance; nothing runs until the exchange is polled.
+    /// `held` is let go when the guest has returned and its instance is gone, however long the
+    /// response then takes to reach the client.
     #[must_use]
-    pub fn answer(self: &Rc<Self>, request: http::Request<RequestBody>) -> Exchange {
+    pub fn answer<H: 'static>(self: &Rc<Self>, request: http::Request<RequestBody>, held: H) -> Exchange {
         let app = Rc::clone(self);
         Exchange::new(move |reply| async move {
+            let _held = held;
             let mut store = store::new(&app.engine, &app.rights)?;
             let result = match &app.dispatch {
                 Dispatch::Buffered(handler) => handler.call(&mut store, request, reply).await,

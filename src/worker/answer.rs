@@ -14,7 +14,6 @@ use http_body::Body;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::admission::Permit;
 use super::connection::{Connection, Next};
 use super::pump::{Broken, Pump};
 use super::shared::{InFlight, SERVER, Served, Shared};
@@ -84,7 +83,7 @@ pub(super) async fn answer(connection: &mut Connection, head: Head) -> io::Resul
         method: head.method.clone(),
         path: head.path_and_query.as_str().to_owned(),
         version: head.version,
-        keep_alive: head.keep_alive && !connection.shared.draining.get(),
+        keep_alive: head.keep_alive,
         served,
     };
     admit(connection, head, asked, limit).await
@@ -134,9 +133,9 @@ async fn admit(connection: &mut Connection, head: Head, asked: Asked, limit: Opt
             (RequestBody::Streamed { chunks, left: pump_length(head.framing) }, Some(sender))
         }
     };
-    let exchange = asked.served.app.answer(request(head, body));
     let in_flight = InFlight::new(&connection.shared, &asked.served.name, asked.method.as_str(), &asked.path);
-    converse(connection, asked, exchange, pump, chunks, (permit, in_flight)).await
+    let exchange = asked.served.app.answer(request(head, body), (permit, in_flight));
+    converse(connection, asked, exchange, pump, chunks).await
 }
 
 fn pump_length(framing: Framing) -> Option<u64> {
@@ -171,7 +170,6 @@ async fn converse(
     mut exchange: Exchange,
     mut pump: Pump,
     chunks: Option<mpsc::Sender<Result<Bytes, wasmtime_wasi_http::Error>>>,
-    held: (Permit, InFlight),
 ) -> io::Result<Next> {
     let head_only = asked.method == Method::HEAD;
     let mut begun = false;
@@ -190,7 +188,7 @@ async fn converse(
     let (method, path) = (&asked.method, &asked.path);
     match ended {
         Ok(Ok(keep_alive)) => {
-            finish(exchange, &asked, held);
+            finish(exchange, &asked);
             // What is left of the request would be taken for the next one.
             Ok(if keep_alive && pump.is_end() { Next::Reuse } else { Next::Close })
         }
@@ -218,13 +216,12 @@ fn replace(connection: &mut Connection, status: StatusCode, head_only: bool) -> 
 }
 
 /// A guest may work on after its response; it does so beside the connection, within its deadline.
-fn finish(mut exchange: Exchange, asked: &Asked, held: (Permit, InFlight)) {
+fn finish(mut exchange: Exchange, asked: &Asked) {
     if exchange.is_finished() {
         return;
     }
     let (app, deadline) = (Rc::clone(&asked.served), asked.deadline);
     tokio::task::spawn_local(async move {
-        let _held = held;
         match timeout_at(deadline, exchange.finish()).await {
             Ok(Ok(())) => {}
             Ok(Err(failure)) => tracing::warn!(app = app.name, "after the response: {failure}"),
@@ -250,7 +247,7 @@ async fn respond(
         headers: &parts.headers,
         version: asked.version,
         head_request: asked.method == Method::HEAD,
-        keep_alive: asked.keep_alive,
+        keep_alive: asked.keep_alive && !shared.draining.get(),
         body: length(&body),
         date: &shared.date(),
         server: Some(SERVER),

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::host::{self, Host, LoadError, Pool};
 use crate::protocol::message::FromChild;
 use crate::sys::channel::Channel;
+use crate::sys::process;
 use crate::sys::signals::{Signal, SignalQueue};
 use crate::sys::socket::Listener;
 use crate::sys::timer::CpuTicks;
@@ -56,6 +57,8 @@ impl BootError {
 
 /// Serves until told to end. Answers with the exit code of the process.
 pub fn main(child: Child, config: &Config) -> i32 {
+    let (slot, pid) = (child.slot, process::own_pid());
+    let _span = tracing::info_span!("worker", slot, %pid).entered();
     let heartbeat = Heartbeat::new(Arc::clone(&child.scoreboard), child.slot, config.heartbeat_timeout);
     let channel = Rc::new(child.channel);
     let result = event_loop(&heartbeat).and_then(|runtime| {

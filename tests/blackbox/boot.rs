@@ -93,10 +93,15 @@ fn the_number_of_workers_is_what_the_last_place_says() {
 
 #[test]
 fn a_wrong_command_line_is_exit_code_2() {
-    for args in [&["serve", "--no-such-option"][..], &["serve", "--workers", "many"], &["frobnicate"]] {
-        let ended = Start::new(args[0]).args(args[1..].iter().copied()).run();
+    for (start, part) in [
+        (Start::app("hello").args(["--no-such-option"]), "--no-such-option"),
+        (Start::app("hello").args(["--workers", "many"]), "--workers: `many` is not a whole number"),
+        (Start::app("hello").args(["--workers", "0"]), "--workers: `0` is outside of 1 to 1024"),
+        (Start::new("frobnicate"), "frobnicate"),
+    ] {
+        let ended = start.run();
         assert_eq!(ended.code, Some(2), "{ended:?}");
-        assert!(ended.stderr.contains(args[args.len() - 1]), "{ended:?}");
+        assert!(ended.stderr.contains(part), "{ended:?}");
     }
 }
 

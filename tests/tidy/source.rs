@@ -6,19 +6,19 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
-pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+pub(super) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// What is made, or fetched, and not ours to keep tidy.
 const NOT_OURS: [&str; 4] = [".git", ".tools", "node_modules", "target"];
 
 /// A source file, three times over; a byte has the same place in each.
-pub struct Source {
+pub(super) struct Source {
     /// From the root of the repository.
-    pub path: String,
-    pub text: String,
+    pub(super) path: String,
+    pub(super) text: String,
     /// The text with comments and literals blanked.
-    pub code: String,
+    pub(super) code: String,
     /// The code with what is compiled for tests only blanked.
-    pub shipped: String,
+    pub(super) shipped: String,
 }
 
 impl Source {
@@ -34,7 +34,7 @@ impl Source {
         }
     }
 
-    pub fn line_of(&self, at: usize) -> usize {
+    pub(super) fn line_of(&self, at: usize) -> usize {
         1 + self.text.as_bytes()[..at]
             .iter()
             .filter(|byte| **byte == b'\n')
@@ -42,12 +42,12 @@ impl Source {
     }
 
     /// Whether all of it is compiled for tests only.
-    pub fn is_only_tests(&self) -> bool {
+    pub(super) fn is_only_tests(&self) -> bool {
         self.shipped.trim().is_empty()
     }
 
     /// The room of a file of the server: a folder of `src`, or a file that stands alone there.
-    pub fn room(&self) -> Option<&str> {
+    pub(super) fn room(&self) -> Option<&str> {
         let below = self.path.strip_prefix("src/")?;
         Some(
             below
@@ -58,7 +58,7 @@ impl Source {
 }
 
 /// Everything below the root that is ours, as paths from the root, in order.
-pub fn files() -> Vec<String> {
+pub(super) fn files() -> Vec<String> {
     fn walk(folder: &Path, found: &mut Vec<String>) {
         for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
             let (path, kind) = (entry.path(), entry.file_type().unwrap());
@@ -86,7 +86,7 @@ pub fn files() -> Vec<String> {
 }
 
 /// All Rust files. Those of modules that only tests have ship nothing.
-pub fn sources() -> &'static [Source] {
+pub(super) fn sources() -> &'static [Source] {
     static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(read_all);
     &SOURCES
 }
@@ -110,7 +110,7 @@ fn read_all() -> Vec<Source> {
 }
 
 /// A file of the repository, as text.
-pub fn read(path: &str) -> String {
+pub(super) fn read(path: &str) -> String {
     fs::read_to_string(Path::new(ROOT).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
@@ -153,18 +153,18 @@ fn modules(source: &Source, code: &str) -> Vec<String> {
     found
 }
 
-pub fn is_word(character: char) -> bool {
+pub(super) fn is_word(character: char) -> bool {
     character.is_alphanumeric() || character == '_'
 }
 
 /// Where `word` stands in `code` as a word of its own.
-pub fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
+pub(super) fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let ends = word.ends_with(is_word);
     code.match_indices(word)
         .map(|(at, _)| at)
         .filter(move |at| {
             let after = code[at + word.len()..].chars().next();
-            !code[..*at].ends_with(is_word) && !(ends && after.is_some_and(is_word))
+            !(code[..*at].ends_with(is_word) || ends && after.is_some_and(is_word))
         })
 }
 
@@ -267,7 +267,7 @@ fn blank_tests(code: &str) -> String {
 }
 
 /// End of the item that begins at `at`: its closing brace, or its semicolon.
-pub fn item_end(code: &str, at: usize) -> usize {
+pub(super) fn item_end(code: &str, at: usize) -> usize {
     let (mut braces, mut others) = (0_usize, 0_usize);
     for (offset, byte) in code.bytes().enumerate().skip(at) {
         match byte {
@@ -288,7 +288,7 @@ pub fn item_end(code: &str, at: usize) -> usize {
 }
 
 /// The paths of the use tree, or the path, that `rest` begins with; answers with what is left of it.
-pub fn paths<'a>(rest: &'a str, prefix: &str, found: &mut Vec<String>) -> &'a str {
+pub(super) fn paths<'a>(rest: &'a str, prefix: &str, found: &mut Vec<String>) -> &'a str {
     let mut rest = rest.trim_start();
     if let Some(inner) = rest.strip_prefix('{') {
         rest = inner.trim_start();

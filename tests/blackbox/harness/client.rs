@@ -1,6 +1,7 @@
 //! Defines a small HTTP/1.1 client: it sends what a test writes, byte by byte if need be, and reads
 //! responses strictly.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -26,13 +27,6 @@ impl Address {
         let address = url.strip_prefix("http://").and_then(|rest| rest.strip_suffix('/'));
         let address = address.and_then(|text| text.parse().ok());
         Self::Tcp(address.unwrap_or_else(|| panic!("not an address: {url}")))
-    }
-
-    pub fn port(&self) -> u16 {
-        match self {
-            Self::Tcp(address) => address.port(),
-            Self::Unix(path) => panic!("{} has no port", path.display()),
-        }
     }
 }
 
@@ -101,7 +95,7 @@ impl Write for Socket {
 }
 
 /// The head of a response.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Head {
     pub status: u16,
     pub fields: Vec<(String, String)>,
@@ -117,8 +111,27 @@ impl Head {
     }
 }
 
+/// As much as a person reads.
+impl fmt::Debug for Head {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fields = self.fields.iter().take(20).map(|(name, value)| (name, abridged(value.as_bytes())));
+        write!(formatter, "{} {:?}", self.status, fields.collect::<Vec<_>>())
+    }
+}
+
+/// As much as a person reads.
+impl fmt::Debug for Response {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:?} {:?} {} bytes", self.head, abridged(&self.body), self.body.len())
+    }
+}
+
+fn abridged(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(500)]).into_owned()
+}
+
 /// A response.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Response {
     pub head: Head,
     pub body: Vec<u8>,
@@ -308,13 +321,6 @@ impl Client {
         let end = self.line()?;
         assert!(end.is_empty(), "after a chunk: {end}");
         Ok((size > 0).then_some(chunk))
-    }
-
-    /// Reads so many bytes of whatever comes.
-    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
-        let mut bytes = vec![0; count];
-        self.input.read_exact(&mut bytes).expect("so many bytes come");
-        bytes
     }
 
     /// Waits until the server closes the connection, and says whether it sent nothing before.

@@ -6,9 +6,9 @@ mod process;
 mod server;
 mod upstream;
 
-pub use client::{Address, Client, Head, Response};
+pub use client::{Address, Client, Response};
 pub use process::{Process, limited};
-pub use server::{Ended, Server, Start};
+pub use server::{Server, Start};
 pub use upstream::Upstream;
 
 use std::path::PathBuf;
