@@ -41,7 +41,7 @@ pub enum Notice {
     Left(ChildId, ExitReason),
     /// A child ended on its own, and should not have.
     Died(ChildId, ExitReason),
-    /// A child ended after the arbiter had lost patience with it.
+    /// A child ended after it was killed, or after it had said why it fails.
     Ended(ChildId, ExitReason),
     /// A child said why it cannot work.
     Failed(ChildId, String),

@@ -71,6 +71,8 @@ pub struct Record {
     pub leave_by_ms: Option<u64>,
     /// Why it cannot work, by its own word.
     pub failure: Option<ExitCode>,
+    /// Time in which nothing could run, to be added to the next heartbeat word.
+    pub forgiven_ms: u64,
     /// See [`Pardon`].
     pub pardon: Option<Pardon>,
 }
@@ -93,6 +95,9 @@ impl Record {
 
     /// Moves the deadlines, if there are any, by time in which nothing could run.
     pub fn postpone(&mut self, by_ms: u64) {
+        if self.is_watched() {
+            self.forgiven_ms += by_ms;
+        }
         self.leave_by_ms = self.leave_by_ms.map(|leave_by_ms| leave_by_ms + by_ms);
         match &mut self.standing {
             Standing::Booting {
@@ -195,6 +200,7 @@ impl Children {
             ready_ms: None,
             leave_by_ms: None,
             failure: None,
+            forgiven_ms: 0,
             pardon: None,
         })
     }

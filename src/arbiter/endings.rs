@@ -28,9 +28,10 @@ impl State {
             return;
         };
         let killed = matches!(child.standing, Standing::Killed { .. });
-        let done =
-            reason == ExitReason::Exited(0) && (child.ready_ms.is_some() || child.is_leaving());
-        actions.push(Action::Log(match (killed, done) {
+        let done = reason == ExitReason::Exited(0) && (child.ready_ms.is_some() || child.is_leaving());
+        // What was killed, or has said why it fails, has been logged already.
+        let explained = killed || child.failure.is_some();
+        actions.push(Action::Log(match (explained, done) {
             (true, _) => Notice::Ended(id, reason),
             (false, true) => Notice::Left(id, reason),
             (false, false) => Notice::Died(id, reason),
@@ -158,21 +159,22 @@ pub(super) fn quit(child: &mut Record, kill_at_ms: u64, actions: &mut Vec<Action
         // It serves nothing, and may be far from looking at signals.
         return kill(child, actions);
     }
+    // Being told to hurry gives no more time to one that was about to be killed.
+    let kill_at_ms = child
+        .deadline()
+        .map_or(kill_at_ms, |earlier_ms| earlier_ms.min(kill_at_ms));
     match child.standing {
         Standing::Booting { .. } | Standing::Ready | Standing::Draining { .. } => {
             actions.push(Action::Kill(child.id, Signal::Quit));
-            child.standing = Standing::Killed {
-                kill_at_ms: Some(kill_at_ms),
-            };
         }
         Standing::Killed {
-            kill_at_ms: Some(earlier_ms),
-        } => {
-            let kill_at_ms = Some(earlier_ms.min(kill_at_ms));
-            child.standing = Standing::Killed { kill_at_ms };
-        }
-        Standing::Killed { kill_at_ms: None } => {}
+            kill_at_ms: Some(_),
+        } => {}
+        Standing::Killed { kill_at_ms: None } => return,
     }
+    child.standing = Standing::Killed {
+        kill_at_ms: Some(kill_at_ms),
+    };
 }
 
 pub(super) fn kill(child: &mut Record, actions: &mut Vec<Action>) {

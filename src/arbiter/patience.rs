@@ -81,7 +81,6 @@ impl State {
                 self.children
                     .iter_mut()
                     .for_each(|child| child.postpone(unseen_ms));
-                self.forgiven_ms += unseen_ms;
             }
         } else if seen_ms < asked_ms {
             self.late_in_a_row = 0;
@@ -115,13 +114,13 @@ impl State {
         actions: &mut Vec<Action>,
     ) {
         self.heartbeat_at_ms = now_ms + self.heartbeat_interval_ms();
-        let forgiven_ms = std::mem::take(&mut self.forgiven_ms);
         for &(id, word_ms) in words {
             let Some(child) = self.children.get_mut(id).filter(|child| child.is_watched()) else {
                 continue;
             };
             let pardon = child.pardon.filter(|pardon| pardon.word_ms == word_ms);
             let until_ms = pardon.map_or(word_ms, |pardon| pardon.until_ms);
+            let forgiven_ms = std::mem::take(&mut child.forgiven_ms);
             if forgiven_ms > 0 {
                 let until_ms = until_ms.saturating_add(forgiven_ms);
                 child.pardon = Some(Pardon { word_ms, until_ms });

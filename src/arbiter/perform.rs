@@ -39,6 +39,8 @@ const LAST_WORDS_MAX: usize = 1024;
 /// A living child, as the driver knows it.
 struct Member {
     pid: Pid,
+    /// Whether it is known to be gone: then its number may be another's.
+    reaped: bool,
     /// `None` once nothing more is to be said or heard.
     channel: Option<Channel>,
 }
@@ -195,10 +197,7 @@ impl Driver {
             Ok((pid, channel)) => {
                 self.family.insert(
                     id,
-                    Member {
-                        pid,
-                        channel: Some(channel),
-                    },
+                    Member { pid, reaped: false, channel: Some(channel) },
                 );
                 info!("{} started", self.who(id));
             }
@@ -271,7 +270,9 @@ impl Driver {
         if signal == Signal::Kill {
             member.channel = None;
         }
-        // It has not been reaped, so the number is still its own.
+        if member.reaped {
+            return;
+        }
         if let Err(error) = process::kill(member.pid, signal) {
             warn!("{who} cannot be sent {}: {error}", signal.name());
         }
@@ -290,12 +291,13 @@ impl Driver {
 
     fn reap(&mut self) {
         while let Some((pid, reason)) = process::reap() {
-            let found = self.family.iter().find(|(_, member)| member.pid == pid);
-            let Some((&child, _)) = found else {
+            let found = self.family.iter_mut().find(|(_, member)| member.pid == pid);
+            let Some((&child, member)) = found else {
                 // As the first process of a container it inherits the orphans of others.
                 debug!("role=arbiter reaped pid={pid}, which is no child: {reason}");
                 continue;
             };
+            member.reaped = true;
             // Its last words explain its end.
             self.hear(child, LAST_WORDS_MAX);
             self.feed(Event::ChildExited { child, reason });
@@ -349,10 +351,10 @@ impl Driver {
 
     fn condemn(&mut self, child: ChildId, why: &dyn fmt::Display) {
         warn!("{} is not understood: {why}", self.who(child));
+        self.feed(Event::Illegal { child });
         if let Some(member) = self.family.get_mut(&child) {
             member.channel = None;
         }
-        self.feed(Event::Illegal { child });
     }
 
     fn heartbeat(&self, child: ChildId) -> Option<(ChildId, u64)> {
@@ -390,3 +392,7 @@ fn is_trustworthy(file: &OwnedFd) -> bool {
     let file = file.as_fd();
     memory_file::is_sealed(file) || memory_file::is_private_file(file).unwrap_or(false)
 }
+
+#[cfg(test)]
+#[path = "perform_tests.rs"]
+mod tests;

@@ -28,6 +28,8 @@ const STEPS_PER_WORLD: u64 = 3000;
 const DEATH_MS: u64 = 20;
 /// Longer than any misbehaviour, and any wait that follows from it, lasts.
 const CALM_MS: u64 = 300_000;
+/// The longest time between two looks at the heartbeats.
+const HEARTBEAT_CHECK_MS: u64 = 5000;
 /// How late a child may beat before its heartbeat is missed by its own fault.
 const BEAT_MS: u64 = 400;
 
@@ -80,6 +82,8 @@ struct Model {
     heeds_quit: bool,
     heeds_abort: bool,
     frozen_ms: Option<u64>,
+    /// Time that the arbiter did not see, and by which it may be late to notice.
+    excused_ms: u64,
     asleep: bool,
     /// Its channel still has both ends.
     connected: bool,
@@ -97,6 +101,8 @@ struct History {
     announced: bool,
     closed: bool,
     loaded: bool,
+    /// The apps whose artefacts are kept.
+    kept: BTreeSet<u32>,
     workers: usize,
     /// Why it stops, and so with which code it must exit.
     verdict: Option<ExitCode>,
@@ -129,6 +135,8 @@ struct World {
     history: History,
     /// How often things go wrong, in percent; 0 while it is calm.
     trouble: u64,
+    /// If every worker ends in this way as soon as it is ready.
+    curse: Option<ExitReason>,
     tally: Tally,
     trace: VecDeque<String>,
 }
@@ -151,6 +159,12 @@ impl World {
             },
         };
         let trouble = numbers.one_of(&[2, 10, 40]);
+        let curses = [
+            ExitReason::Exited(0),
+            ExitReason::Exited(4),
+            ExitReason::Signaled(11),
+        ];
+        let curse = numbers.percent(10).then(|| numbers.one_of(&curses));
         let state = State::new(settings.clone());
         let now_ms = numbers.within(0, 1_000_000);
         let history = History {
@@ -168,6 +182,7 @@ impl World {
             buried: None,
             history,
             trouble,
+            curse,
             tally: Tally::default(),
             trace: VecDeque::new(),
         }
@@ -179,7 +194,7 @@ impl World {
             match self.numbers.within(1, 100) {
                 1 => self.suspend(),
                 2..=5 => self.interfere(),
-                6 if self.numbers.percent(5) => self.calm_down(),
+                6 if self.curse.is_none() && self.numbers.percent(5) => self.calm_down(),
                 _ => {}
             }
             self.turn();
@@ -225,6 +240,26 @@ impl World {
                 "a deadline is left after the tick",
             );
         }
+        self.check_heartbeats();
+    }
+
+    /// A worker that serves and does not beat any more is noticed in time.
+    fn check_heartbeats(&mut self) {
+        let Some(timeout_ms) = self.settings.heartbeat_timeout_ms else {
+            return;
+        };
+        let standing = |id: &ChildId| {
+            let seat = self.state.children.seat(id.place);
+            seat.child.as_ref().map(|child| child.standing)
+        };
+        let overdue = self.children.iter().any(|(id, child)| {
+            let limit_ms = timeout_ms + HEARTBEAT_CHECK_MS + child.excused_ms;
+            let silent = child
+                .frozen_ms
+                .is_some_and(|at_ms| self.now_ms > at_ms + limit_ms);
+            silent && standing(id) == Some(Standing::Ready)
+        });
+        self.check(!overdue, "a silent worker is not noticed");
     }
 
     fn next_deed(&mut self) -> Option<(ChildId, Deed)> {
@@ -350,7 +385,8 @@ impl World {
             _ => Signal::Winch,
         };
         // A world of seven slots is as good as one of a thousand, and quicker.
-        if signal == Signal::Ttin && self.history.workers >= 7 {
+        let changes = matches!(signal, Signal::Ttin | Signal::Ttou);
+        if changes && (self.history.workers >= 7 || self.curse.is_some()) {
             return;
         }
         let phase = self.state.phase();
@@ -403,6 +439,11 @@ impl World {
             .max(self.now_ms);
         // A wake-up just before the deadline; then nothing until long after it.
         let unseen_ms = from_ms + lost_ms - self.now_ms;
+        for child in self.children.values_mut() {
+            child.excused_ms += unseen_ms;
+        }
+        // A crash that was seen late looks like one after good service.
+        self.history.spawns.clear();
         if children_too {
             for child in self.children.values_mut() {
                 child.spawned_ms += unseen_ms;
@@ -495,6 +536,8 @@ impl World {
             Action::Send(id, ToChild::Drain) => self.drain(id),
             Action::Kill(id, signal) => self.kill(id, signal),
             Action::KeepArtefact(app) => {
+                let new = self.history.kept.insert(app);
+                self.check(new, "an artefact is kept twice");
                 self.check(app < self.settings.apps, "an artefact of no app is kept");
             }
             Action::Announce => {
@@ -528,16 +571,12 @@ impl World {
             Place::Loader => self.check(!self.history.loaded, "it loads twice"),
             Place::Slot(slot) => {
                 self.history.loaded = true;
+                let kept = self.history.kept.len() == self.settings.apps as usize;
+                self.check(kept, "a worker is started without its artefacts");
                 self.check(slot < self.history.workers, "a worker too many is started");
             }
         }
-        let spawns = self.history.spawns.entry(id.place).or_default();
-        spawns.push_back(self.now_ms);
-        if spawns.len() > 20 {
-            spawns.pop_front();
-            let hurry = spawns.back() < spawns.front().map(|first_ms| first_ms + 1500).as_ref();
-            self.check(!hurry, "a slot is filled too often");
-        }
+        self.check_pace(id.place);
         if self.numbers.percent(self.trouble / 5) {
             return Some(id);
         }
@@ -547,6 +586,30 @@ impl World {
         };
         self.children.insert(id, model);
         None
+    }
+
+    /// However its children fail, a slot does not keep the machine busy with forking.
+    fn check_pace(&mut self, place: Place) {
+        let spawns = self.history.spawns.entry(place).or_default();
+        spawns.push_back(self.now_ms);
+        if spawns.len() > 20 {
+            spawns.pop_front();
+        }
+        let times: Vec<u64> = spawns.iter().copied().collect();
+        let took = |count: usize| {
+            times
+                .len()
+                .checked_sub(count)
+                .map(|at| self.now_ms - times[at])
+        };
+        self.check(
+            took(20).is_none_or(|ms| ms >= 1500),
+            "a slot is filled too often",
+        );
+        // The sum of the waits from 100 ms to 12.8 s.
+        let crashes = matches!(self.curse, Some(reason) if reason != ExitReason::Exited(0));
+        let hurry = crashes && took(10).is_some_and(|ms| ms < 20_000);
+        self.check(!hurry, "there is no back-off");
     }
 
     fn new_model(&mut self) -> Model {
@@ -559,6 +622,7 @@ impl World {
             heeds_quit: !self.numbers.percent(bad),
             heeds_abort: self.numbers.percent(50),
             frozen_ms: None,
+            excused_ms: 0,
             asleep: self.numbers.percent(30),
             connected: true,
             said_ready: false,
@@ -598,6 +662,12 @@ impl World {
 
     fn new_worker(&mut self) -> Model {
         let mut model = self.new_model();
+        if let Some(reason) = self.curse {
+            let boot_ms = self.now_ms + 1;
+            let life = [Deed::Say(FromChild::Ready), Deed::Exit(reason)];
+            model.agenda.extend((boot_ms..).zip(life));
+            return model;
+        }
         let ready_ms = self.now_ms + self.numbers.within(1, 900);
         model.agenda.push((ready_ms, Deed::Say(FromChild::Ready)));
         if self.numbers.percent(self.trouble) {

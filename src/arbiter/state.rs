@@ -75,8 +75,6 @@ pub struct State {
     /// Whether the loader is done.
     pub(super) loaded: bool,
     pub(super) heartbeat_at_ms: u64,
-    /// Time in which nothing ran, to be added to the heartbeat words.
-    pub(super) forgiven_ms: u64,
     /// When the driver was last asked to wake up.
     pub(super) asked_ms: Option<u64>,
     /// When the last event was.
@@ -102,7 +100,6 @@ impl State {
             artefacts: BTreeSet::new(),
             loaded: false,
             heartbeat_at_ms: 0,
-            forgiven_ms: 0,
             asked_ms: None,
             seen_ms: 0,
             late_in_a_row: 0,

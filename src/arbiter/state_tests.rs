@@ -578,7 +578,7 @@ fn a_machine_that_is_always_too_slow_is_not_an_excuse_for_ever() {
     let (mut story, ids) = Story::running(1, |settings| settings.graceful_timeout_ms = 1000);
     story.signal(Signal::Term);
     let mut wakes = 0;
-    while story.tick() == [] {
+    while story.tick().is_empty() {
         let asked_ms = story.state.next_deadline().unwrap();
         story.now_ms = asked_ms + 5000;
         wakes += 1;

@@ -12,7 +12,7 @@ use wasmtime::{
 };
 
 use super::error::LoadError;
-use super::{component, linker};
+use super::{Dispatch, component, linker};
 
 /// Version of the artefacts: wasmtime's with its patch level, since a patch may mend the compiler,
 /// and ours, since what the loader checks is part of what an artefact says.
@@ -121,14 +121,22 @@ impl Compiler {
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// Whether an artefact is whole, as far as can be seen without reading its code.
+    ///
+    /// `artefact` must have come from our loader: it is native code.
+    #[must_use]
+    pub fn accepts(&self, artefact: BorrowedFd<'_>) -> bool {
+        map_artefact(&self.engine, artefact).is_ok()
+    }
+
     /// Compiles a component, and links it to see that a worker could.
     ///
     /// # Errors
     /// When it is not valid, exports no world that is served, or imports what is not offered.
     pub fn compile(&self, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
         let component = Component::from_binary(&self.engine, bytes).map_err(LoadError::Compile)?;
-        component::world_of(&self.engine, &component)?;
-        linker::link(&linker::everything(&self.engine)?, &component)?;
+        let world = component::world_of(&self.engine, &component)?;
+        Dispatch::new(world, linker::link(&linker::everything(&self.engine)?, &component)?)?;
         component.serialize().map_err(LoadError::Compile)
     }
 }

@@ -28,6 +28,12 @@ pub enum LoadError {
         exports: String,
     },
     /// An import that nothing here offers.
+    #[error("imports {imports}, which is not offered; only the interfaces of WASI 0.2 and wasi:http 0.2 are")]
+    UnknownImport {
+        /// What it imports.
+        imports: String,
+    },
+    /// An import or export that does not have the type that is wanted.
     #[error("cannot be linked: {}", one_line(.0))]
     Link(wasmtime::Error),
     /// The component is not valid, or the compiler refused it.

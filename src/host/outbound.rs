@@ -158,8 +158,7 @@ fn explain(error: &legacy::Error) -> Error {
             return Error::TlsCertificateError;
         }
         if let Some(io) = current.downcast_ref::<std::io::Error>() {
-            // A TLS error travels inside an I/O error, which does not name it as its source.
-            if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+            if holds_tls_error(io) {
                 return Error::TlsCertificateError;
             }
             if io.kind() == std::io::ErrorKind::ConnectionRefused {
@@ -169,6 +168,13 @@ fn explain(error: &legacy::Error) -> Error {
         cause = current.source();
     }
     if error.is_connect() { Error::DestinationUnavailable } else { Error::ConnectionTerminated }
+}
+
+/// A TLS error travels inside one or two I/O errors, which do not name it as their source.
+fn holds_tls_error(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| {
+        inner.is::<rustls::Error>() || inner.downcast_ref::<std::io::Error>().is_some_and(holds_tls_error)
+    })
 }
 
 /// A response body whose parts do not come too far apart.

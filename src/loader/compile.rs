@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::cache::Cache;
@@ -89,8 +89,11 @@ impl Loader {
         described.world().map_err(failed)?;
         let key = self.compiler.key(&described.bytes);
         if let Some(artefact) = self.cache.as_ref().and_then(|cache| cache.find(&key)) {
-            tracing::info!(app, "{}: compiled before, from the cache", path.display());
-            return Ok(artefact);
+            if self.compiler.accepts(artefact.as_fd()) {
+                tracing::info!(app, "{}: compiled before, from the cache", path.display());
+                return Ok(artefact);
+            }
+            tracing::warn!(app, "{}: the artefact in the cache is damaged", path.display());
         }
         let progress = Progress::start(app, path, described.bytes.len());
         let artefact = self.compiler.compile(&described.bytes).map_err(failed)?;

@@ -247,7 +247,7 @@ async fn respond(
         headers: &parts.headers,
         version: asked.version,
         head_request: asked.method == Method::HEAD,
-        keep_alive: asked.keep_alive && !shared.draining.get(),
+        keep_alive: asked.keep_alive && shared.keeps_connections(),
         body: length(&body),
         date: &shared.date(),
         server: Some(SERVER),

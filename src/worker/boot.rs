@@ -40,7 +40,7 @@ enum BootError {
     Load { app: String, source: LoadError },
     #[error("apps.{app}: cannot make an instance: {source}")]
     Rehearse { app: String, source: host::Failure },
-    #[error("cannot start the wasm runtime: {0}")]
+    #[error(transparent)]
     Host(LoadError),
     #[error("{what}: {source}")]
     System { what: &'static str, source: io::Error },
@@ -109,6 +109,7 @@ async fn serve(plan: Plan<'_>, channel: Rc<Channel>, heartbeat: Heartbeat) -> Re
     let _ticks = CpuTicks::start(host::TICK, ticker).map_err(system("cannot start the CPU timer"))?;
     let routes = load(config, &plan.handed, &host).await?;
     let shared = Rc::new(Shared::new(config, routes, heartbeat));
+    tokio::task::spawn_local(Heartbeat::keep_up(Rc::clone(&shared)));
     let accepting = plan
         .listeners
         .into_iter()

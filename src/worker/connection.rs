@@ -142,7 +142,7 @@ impl Connection {
     async fn idle(&mut self) -> Result<(), NoRequest> {
         let shared = Rc::clone(&self.shared);
         let drain = shared.drain.notified();
-        if shared.draining.get() || shared.keep_alive.is_zero() {
+        if !shared.keeps_connections() {
             return Err(NoRequest::Silence);
         }
         self.input.release();

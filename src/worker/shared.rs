@@ -20,6 +20,9 @@ use crate::sys::clock;
 /// Value of the Server field.
 pub(super) const SERVER: &str = "rgunicorn";
 
+/// Signs of life within the heartbeat's timeout.
+const BEATS: u32 = 4;
+
 /// An app as requests see it.
 pub(super) struct Served {
     pub(super) name: String,
@@ -41,6 +44,8 @@ pub(super) struct Shared {
     pub(super) drain: Notify,
     /// Told when a connection ends.
     pub(super) room: Notify,
+    /// Told when there is a request in flight and there was none.
+    busy: Notify,
     connections: Cell<usize>,
     in_flight: Cell<u64>,
     date: RefCell<(u64, [u8; DATE_BYTES])>,
@@ -63,6 +68,7 @@ impl Shared {
             draining: Cell::new(false),
             drain: Notify::new(),
             room: Notify::new(),
+            busy: Notify::new(),
             connections: Cell::new(0),
             in_flight: Cell::new(0),
             date: RefCell::new((0, imf_fixdate(0))),
@@ -75,6 +81,11 @@ impl Shared {
 
     pub(super) fn in_flight(&self) -> u64 {
         self.in_flight.get()
+    }
+
+    /// Whether a connection may be used again after its response.
+    pub(super) fn keeps_connections(&self) -> bool {
+        !self.draining.get() && !self.keep_alive.is_zero()
     }
 
     pub(super) fn begin_drain(&self) {
@@ -125,7 +136,9 @@ impl InFlight {
     pub(super) fn new(shared: &Rc<Shared>, app: &str, method: &str, path: &str) -> Self {
         let slot = shared.slot();
         shared.heartbeat.beat();
-        shared.in_flight.set(shared.in_flight.get() + 1);
+        if shared.in_flight.replace(shared.in_flight.get() + 1) == 0 {
+            shared.busy.notify_one();
+        }
         slot.set_in_flight(shared.in_flight.get());
         slot.count_request();
         slot.begin_serving(app, method, path, clock::monotonic_ms());
@@ -165,6 +178,19 @@ impl Heartbeat {
         if let Some(timeout) = self.timeout {
             let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
             self.slot().set_alive_until(clock::monotonic_ms().saturating_add(timeout));
+        }
+    }
+
+    /// Beats as often as it takes while requests are in flight: an event loop that never runs out of
+    /// work never parks, and nothing else would show that it turns. An idle worker is not woken.
+    pub(super) async fn keep_up(shared: Rc<Shared>) {
+        let Some(timeout) = shared.heartbeat.timeout else { return };
+        loop {
+            shared.busy.notified().await;
+            while shared.in_flight() > 0 {
+                tokio::time::sleep(timeout / BEATS).await;
+                shared.heartbeat.beat();
+            }
         }
     }
 

@@ -1,13 +1,12 @@
 //! Tests of requests that guests send: to whom they may, what they get back, and over which
 //! connections.
 
-use std::fs;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::harness::{Process, Start, Upstream};
+use crate::harness::{Process, Start, Upstream, in_repository};
 
 /// A target that lets the guest fetch a URL.
 fn fetch(url: &str) -> String {
@@ -134,46 +133,37 @@ fn an_upstream_that_is_not_there_is_told_to_the_guest() {
     assert_eq!(response.status(), 502, "{response:?}");
 }
 
-/// A certificate authority, and the configuration of a server that it vouches for as localhost.
-fn authority() -> (String, rustls::ServerConfig) {
-    let authority_key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = params.self_signed(&authority_key).unwrap();
-    let issuer = Issuer::new(params, authority_key);
-    let key = KeyPair::generate().unwrap();
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
-    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+/// A file of the folder `tls`.
+fn tls(name: &str) -> String {
+    let path = in_repository("tests/blackbox/tls").join(name);
+    path.to_str().expect("the path is text").to_owned()
+}
+
+/// The configuration of a server that is localhost, as the authority of the tests says.
+fn localhost() -> rustls::ServerConfig {
+    let certificate = CertificateDer::from_pem_file(tls("server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(tls("server.key")).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], private)
-        .unwrap();
-    (authority.pem(), config)
+    let builder = rustls::ServerConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    builder.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap()
 }
 
 #[test]
 fn https_is_spoken_with_servers_that_can_be_trusted_and_with_no_others() {
-    let (pem, config) = authority();
-    let upstream = Upstream::https(config);
+    let upstream = Upstream::https(localhost());
     let at = format!("https://localhost:{}", upstream.port());
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("authority.pem");
-    fs::write(&path, pem).unwrap();
-    let trusting = Start::app("wasi-fetch").env("SSL_CERT_FILE", path.to_str().unwrap());
-    let server = trusting.args(["--outbound", &at]).start();
+    let start = |authority: &str| {
+        let start = Start::app("wasi-fetch").env("SSL_CERT_FILE", &tls(authority));
+        start.args(["--outbound", &at]).start()
+    };
+    let server = start("authority.pem");
     let mut client = server.connect();
     client.get(&fetch(&format!("{at}/secret"))).is(203, "GET /secret \n");
     client.post(&fetch(&format!("{at}/secret")), "body").is(203, "POST /secret body\n");
     assert_eq!(upstream.connections(), 1);
     assert_eq!(Process::find(server.worker()).unwrap().threads, 1, "another thread encrypts");
-    let (other, _) = authority();
-    fs::write(&path, other).unwrap();
-    let distrusting = Start::app("wasi-fetch").env("SSL_CERT_FILE", path.to_str().unwrap());
-    let server = distrusting.args(["--outbound", &at]).start();
+    let server = start("other.pem");
     server.get(&fetch(&format!("{at}/secret"))).is(502, "ErrorCode::TlsCertificateError\n");
 }
 

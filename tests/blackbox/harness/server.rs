@@ -168,6 +168,23 @@ impl Ended {
     }
 }
 
+/// The beginning and the end of a log that is too long to be read.
+fn abridged(log: &str) -> String {
+    const LINES: usize = 60;
+    let lines: Vec<&str> = log.lines().collect();
+    let left_out = lines.len().saturating_sub(LINES);
+    let mut text = String::new();
+    for (at, line) in lines.iter().enumerate() {
+        if at < LINES / 2 || at >= LINES / 2 + left_out {
+            text.extend(line.chars().take(500));
+            text.push('\n');
+        } else if at == LINES / 2 {
+            text.push_str(&format!("({left_out} lines left out)\n"));
+        }
+    }
+    text
+}
+
 /// Puts paths in the place of the names of guests.
 fn with_guests(text: &str) -> String {
     let mut parts = text.split('{');
@@ -388,7 +405,7 @@ impl Drop for Server {
         if std::thread::panicking() {
             self.kill();
             let log = self.log();
-            eprintln!("---- log of the server\n{log}----");
+            eprintln!("---- log of the server\n{}----", abridged(&log));
         } else if !self.ended {
             self.stop();
         }
