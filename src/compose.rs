@@ -63,7 +63,10 @@ pub fn serve(config: Config, ready: impl Fn(&str) + 'static) -> Result<ExitCode,
             listeners.push(Listener::bind(&to, config.backlog)?);
         }
     }
-    let urls: Vec<String> = listeners.iter().map(|listener| listener.local_address().to_string()).collect();
+    let urls: Vec<String> = listeners
+        .iter()
+        .map(|listener| listener.local_address().to_string())
+        .collect();
     let config = Rc::new(config);
     let (for_loader, for_worker) = (Rc::clone(&config), Rc::clone(&config));
     let arbiter = Arbiter::builder()
@@ -74,8 +77,12 @@ pub fn serve(config: Config, ready: impl Fn(&str) + 'static) -> Result<ExitCode,
         .load_timeout(Some(load_timeout(&config)))
         .graceful_timeout(config.graceful_timeout)
         .listeners(listeners)
-        .loader(Role::new("loader", move |child| loader::main(child, &for_loader)))
-        .worker(Role::new("worker", move |child| worker::main(child, &for_worker)))
+        .loader(Role::new("loader", move |child| {
+            loader::main(child, &for_loader)
+        }))
+        .worker(Role::new("worker", move |child| {
+            worker::main(child, &for_worker)
+        }))
         .on_ready(move || urls.iter().for_each(|url| ready(url)))
         .build()?;
     Ok(arbiter.run())
@@ -85,7 +92,10 @@ pub fn serve(config: Config, ready: impl Fn(&str) + 'static) -> Result<ExitCode,
 /// that others use.
 fn load_timeout(config: &Config) -> Duration {
     let apps = u32::try_from(config.apps.len()).unwrap_or(u32::MAX);
-    config.compile_timeout.saturating_mul(apps).saturating_mul(4)
+    config
+        .compile_timeout
+        .saturating_mul(apps)
+        .saturating_mul(4)
 }
 
 fn resolve(address: &BindAddress) -> Result<Vec<BindTo>, StartError> {
@@ -93,10 +103,15 @@ fn resolve(address: &BindAddress) -> Result<Vec<BindTo>, StartError> {
         BindAddress::Unix(path) => Ok(vec![BindTo::Unix(path.clone())]),
         BindAddress::Descriptor(number) => Ok(vec![BindTo::Fd(*number)]),
         BindAddress::Tcp { host, port } => {
-            let failed = |source| StartError::Resolve { host: host.clone(), source };
+            let failed = |source| StartError::Resolve {
+                host: host.clone(),
+                source,
+            };
             let mut found = (host.as_str(), *port).to_socket_addrs().map_err(failed)?;
             // As in gunicorn, a name stands for its first address.
-            let first = found.next().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
+            let first = found
+                .next()
+                .ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
             Ok(vec![BindTo::Tcp(first)])
         }
     }

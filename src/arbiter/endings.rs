@@ -28,7 +28,8 @@ impl State {
             return;
         };
         let killed = matches!(child.standing, Standing::Killed { .. });
-        let done = reason == ExitReason::Exited(0) && (child.ready_ms.is_some() || child.is_leaving());
+        let done =
+            reason == ExitReason::Exited(0) && (child.ready_ms.is_some() || child.is_leaving());
         // What was killed, or has said why it fails, has been logged already.
         let explained = killed || child.failure.is_some();
         actions.push(Action::Log(match (explained, done) {

@@ -22,7 +22,8 @@ const HEARTBEAT_CHECK_MIN_MS: u64 = 250;
 const HEARTBEAT_CHECK_MAX_MS: u64 = 5000;
 
 impl State {
-    /// When to send the next [`Tick`](super::event::Event::Tick), unless something else happens before.
+    /// When to send the next [`Tick`](super::event::Event::Tick), unless something else happens
+    /// before.
     pub fn next_deadline(&self) -> Option<u64> {
         let children = self.children.iter().filter_map(Record::deadline);
         let heartbeat = self.watches_heartbeats().then_some(self.heartbeat_at_ms);

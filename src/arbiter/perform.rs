@@ -197,7 +197,11 @@ impl Driver {
             Ok((pid, channel)) => {
                 self.family.insert(
                     id,
-                    Member { pid, reaped: false, channel: Some(channel) },
+                    Member {
+                        pid,
+                        reaped: false,
+                        channel: Some(channel),
+                    },
                 );
                 info!("{} started", self.who(id));
             }

@@ -14,14 +14,16 @@ use crate::sys::{fork_lock, memory_file};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Runs the arbiter that `build` describes until it ends, and returns its exit code.
-fn outcome(build: impl FnOnce() -> Builder) -> u8 {
+/// Runs the arbiter that `build` describes until it and all of its children have ended.
+fn ending(build: impl FnOnce() -> Builder) -> ExitReason {
     let _forking = fork_lock::forking();
-    // It ends when the arbiter and all of its children have.
+    // Every process from here on holds it, so that its end is the end of them all.
     let (end, held) = Channel::pair().unwrap();
     let arbiter = process::fork(|| {
         let _held = held;
-        build().build().map_or(99, |arbiter| i32::from(arbiter.run().number()))
+        build()
+            .build()
+            .map_or(99, |arbiter| i32::from(arbiter.run().number()))
     });
     let arbiter = arbiter.unwrap();
     let ended = poll::wait(&mut [Watched::readable(end.as_fd())], Some(LIMIT)).unwrap();
@@ -31,17 +33,22 @@ fn outcome(build: impl FnOnce() -> Builder) -> u8 {
     loop {
         if let Some((pid, reason)) = process::reap() {
             assert_eq!(pid, arbiter);
-            match reason {
-                ExitReason::Exited(status) => return status as u8,
-                ExitReason::Signaled(_) => panic!("the arbiter did not end in time"),
-            }
+            assert_eq!(ended, 1, "somebody did not end in time");
+            return reason;
         }
     }
 }
 
+fn check(expect: i32, build: impl FnOnce() -> Builder) {
+    assert_eq!(ending(build), ExitReason::Exited(expect));
+}
+
 fn say(child: &Child, message: &FromChild, files: &[&OwnedFd]) {
     let files: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
-    child.channel.send_blocking(&message.encode(), &files).unwrap();
+    child
+        .channel
+        .send_blocking(&message.encode(), &files)
+        .unwrap();
 }
 
 fn good_loader(child: Child) -> i32 {
@@ -79,15 +86,17 @@ fn serve(child: &Child, signals: &SignalQueue) -> i32 {
     }
 }
 
+/// What a child does, apart from the good ones.
+type Main = fn(Child) -> i32;
+
 /// An arbiter of good children that is told to stop when the first is ready.
 fn good(stop: Signal) -> Builder {
-    let arbiter = process::own_pid;
     Arbiter::builder()
         .workers(2)
         .apps(2)
         .loader(Role::new("loader", good_loader))
         .worker(Role::new("worker", good_worker))
-        .on_ready(move || process::kill(arbiter(), stop).unwrap())
+        .on_ready(move || process::kill(process::own_pid(), stop).unwrap())
 }
 
 fn with_worker(main: impl Fn(Child) -> i32 + 'static) -> Builder {
@@ -98,51 +107,226 @@ fn with_loader(main: impl Fn(Child) -> i32 + 'static) -> Builder {
     good(Signal::Term).loader(Role::new("loader", main))
 }
 
+/// The first worker in the slot does `first`, and the one after it has the arbiter stopped.
+fn with_successor(folder: &Path, first: impl Fn(&Child) -> i32 + 'static) -> Builder {
+    let (arbiter, path) = (process::own_pid(), folder.join("tried"));
+    let main = move |child: Child| {
+        if File::create_new(&path).is_ok() {
+            return first(&child);
+        }
+        process::kill(arbiter, Signal::Term).unwrap();
+        good_worker(child)
+    };
+    with_worker(main).workers(1).on_ready(|| {})
+}
+
+fn failed(code: u8) -> FromChild {
+    FromChild::Failed {
+        code,
+        reason: "no such file".to_owned(),
+    }
+}
+
+fn any_file() -> OwnedFd {
+    File::open("/dev/null").unwrap().into()
+}
+
 #[test]
 fn a_stop_is_a_success() {
     for signal in [Signal::Term, Signal::Int, Signal::Quit] {
-        assert_eq!(outcome(|| good(signal)), 0, "{signal:?}");
+        check(0, || good(signal));
     }
 }
 
 #[test]
 fn signals_without_a_meaning_do_not_kill() {
-    let build = || {
+    check(0, || {
         good(Signal::Term).on_ready(|| {
             let own = process::own_pid();
-            for signal in [Signal::Hup, Signal::Usr1, Signal::Usr2, Signal::Winch, Signal::Term] {
+            for signal in [
+                Signal::Hup,
+                Signal::Usr1,
+                Signal::Usr2,
+                Signal::Winch,
+                Signal::Term,
+            ] {
                 process::kill(own, signal).unwrap();
             }
         })
-    };
-    assert_eq!(outcome(build), 0);
+    });
 }
 
 #[test]
-fn the_artefacts_and_the_listeners_reach_the_workers_and_nothing_else_does() {
+fn a_loader_that_fails_decides_the_exit_code() {
+    let mains: [(i32, Main); 5] = [
+        (4, |_| 0),
+        (5, |_| 5),
+        (4, |_| std::panic::resume_unwind(Box::new(()))),
+        (6, |child| {
+            say(&child, &failed(6), &[]);
+            1
+        }),
+        (4, |child| {
+            say(&child, &FromChild::Ready, &[]);
+            good_loader(child)
+        }),
+    ];
+    for (code, main) in mains {
+        check(code, || with_loader(main));
+    }
+}
+
+#[test]
+fn an_artefact_that_is_not_sealed_or_not_one_file_is_refused() {
+    let mains: [Main; 4] = [
+        |child| {
+            say(&child, &FromChild::Artefact { app: 0 }, &[]);
+            good_loader(child)
+        },
+        |child| {
+            say(&child, &FromChild::Artefact { app: 0 }, &[&any_file()]);
+            good_loader(child)
+        },
+        |child| {
+            let sealed = memory_file::sealed("artefact", b"code").unwrap();
+            say(&child, &FromChild::Artefact { app: 0 }, &[&sealed, &sealed]);
+            good_loader(child)
+        },
+        |child| {
+            child.channel.send_blocking(b"no message", &[]).unwrap();
+            good_loader(child)
+        },
+    ];
+    for main in mains {
+        check(4, || with_loader(main));
+    }
+}
+
+#[test]
+fn a_worker_that_fails_first_decides_the_exit_code() {
+    let mains: [(i32, Main); 5] = [
+        (3, |_| 3),
+        (4, |_| 4),
+        (3, |_| std::panic::resume_unwind(Box::new(()))),
+        (4, |child| {
+            say(&child, &failed(4), &[]);
+            4
+        }),
+        (3, |_| poll::wait(&mut [], None).map_or(1, |_| 0)),
+    ];
+    for (code, main) in mains {
+        check(code, || {
+            with_worker(main).boot_timeout(Duration::from_millis(200))
+        });
+    }
+}
+
+#[test]
+fn a_loader_that_hangs_is_killed() {
+    let hang = |_| poll::wait(&mut [], None).map_or(1, |_| 0);
+    check(4, || {
+        with_loader(hang).load_timeout(Some(Duration::from_millis(100)))
+    });
+}
+
+#[test]
+fn a_worker_that_crashes_is_replaced() {
+    let crashes: [fn(&Child) -> i32; 3] = [
+        |_| 7,
+        |_| process::kill(process::own_pid(), Signal::Kill).map_or(1, |()| 0),
+        |child| {
+            child.channel.send_blocking(b"no message", &[]).unwrap();
+            poll::wait(&mut [], None).map_or(1, |_| 0)
+        },
+    ];
+    for crash in crashes {
+        let folder = tempfile::tempdir().unwrap();
+        check(0, || {
+            with_successor(folder.path(), move |child| {
+                say(child, &FromChild::Ready, &[]);
+                crash(child)
+            })
+        });
+    }
+}
+
+#[test]
+fn a_worker_that_misses_its_heartbeat_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    check(0, || {
+        let builder = with_successor(folder.path(), |child| {
+            let slot = child.scoreboard.slot(child.slot);
+            slot.begin_serving("blog", "GET", "/", monotonic_ms());
+            slot.set_alive_until(monotonic_ms());
+            say(child, &FromChild::Ready, &[]);
+            poll::wait(&mut [], None).map_or(1, |_| 0)
+        });
+        builder.heartbeat_timeout(Some(Duration::from_secs(2)))
+    });
+}
+
+#[test]
+fn a_worker_that_does_not_drain_is_killed() {
+    check(0, || {
+        let stubborn = |child| {
+            say(&child, &FromChild::Ready, &[]);
+            poll::wait(&mut [], None).map_or(1, |_| 0)
+        };
+        with_worker(stubborn).graceful_timeout(Duration::from_millis(100))
+    });
+}
+
+#[test]
+fn workers_that_lose_their_arbiter_learn_it() {
+    assert_eq!(ending(|| good(Signal::Kill)), ExitReason::Signaled(9));
+}
+
+/// What `/proc` calls the descriptors that are open in this process.
+fn open_files() -> Vec<String> {
+    let entries = std::fs::read_dir("/proc/self/fd").unwrap();
+    let links = entries.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+    links.map(|link| link.display().to_string()).collect()
+}
+
+/// How many descriptors of this kind are open that were not open `before`.
+fn opened(before: &[String], kind: &str) -> usize {
+    let files = open_files();
+    files
+        .iter()
+        .filter(|file| file.starts_with(kind) && !before.contains(file))
+        .count()
+}
+
+#[test]
+fn a_child_gets_what_it_needs_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.sock");
-    let build = || {
+    check(0, || {
+        let (before, path) = (open_files(), path.clone());
+        let in_loader = before.clone();
         let listener = Listener::bind(&BindTo::Unix(path.clone()), 8).unwrap();
-        let path = path.clone();
-        let worker = with_worker(move |child| {
+        let worker = move |child: Child| {
+            // Its channel and the listener.
+            assert_eq!(opened(&before, "socket:"), 2);
+            assert_eq!(opened(&before, "anon_inode:[signalfd]"), 0);
+            assert_eq!(opened(&before, "/memfd:"), 2);
             let read = |file: &OwnedFd| std::fs::read(memory_file::path_of(file.as_fd())).unwrap();
             let handed: Vec<_> = child.handed.iter().map(read).collect();
             assert_eq!(handed, [b"code 0", b"code 1"]);
             let _client = UnixStream::connect(&path).unwrap();
             assert!(child.listeners[0].accept().unwrap().is_some());
-            // The third worker is forked while the arbiter has channels to the first two.
-            let channels = channels_open();
-            assert_eq!(channels, 1, "it holds the channel of another");
             good_worker(child)
-        });
-        worker.workers(3).listeners(vec![listener])
-    };
-    let mut before = 0;
-    let code = outcome(|| {
-        before = channels_open();
-        build().on_ready(|| process::kill(process::own_pid(), Signal::Int).unwrap())
+        };
+        let loader = move |child: Child| {
+            assert_eq!(opened(&in_loader, "socket:"), 1);
+            assert_eq!(opened(&in_loader, "anon_inode:[signalfd]"), 0);
+            assert!(child.listeners.is_empty() && child.handed.is_empty());
+            good_loader(child)
+        };
+        with_worker(worker)
+            .workers(1)
+            .loader(Role::new("loader", loader))
+            .listeners(vec![listener])
     });
-    assert_eq!(code, 0);
     assert!(!path.exists(), "the socket is unlinked");
 }

@@ -415,6 +415,18 @@ fn a_quick_stop_asks_first_and_kills_soon() {
 }
 
 #[test]
+fn a_second_signal_gives_no_more_time_than_the_first() {
+    let (mut story, ids) = Story::running(1, |_| {});
+    story.signal(Signal::Term);
+    assert_eq!(story.tick_at(30_000), []);
+    story.signal(Signal::Term);
+    assert_eq!(
+        story.tick_at(31_000),
+        [Action::Log(Notice::Lingers(ids[0])), kill(ids[0])]
+    );
+}
+
+#[test]
 fn impatience_grows_with_each_signal() {
     for first in [Signal::Term, Signal::Int, Signal::Quit] {
         let (mut story, ids) = Story::running(1, |_| {});

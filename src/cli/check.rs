@@ -22,19 +22,28 @@ pub(super) fn check(config: &Config) -> Result<ExitCode, Failed> {
     let compiler = Compiler::new().map_err(|error| Failed::new(ExitCode::Failure, error))?;
     let mut wrong = Vec::new();
     for app in &config.apps {
-        let compiled = read_component(&app.component).map_err(|error| error.to_string()).and_then(|described| {
-            let compiled = compiler.compile(&described.bytes);
-            compiled.map_err(|error| format!("{}: {error}", app.component.display()))
-        });
+        let compiled = read_component(&app.component)
+            .map_err(|error| error.to_string())
+            .and_then(|described| {
+                let compiled = compiler.compile(&described.bytes);
+                compiled.map_err(|error| format!("{}: {error}", app.component.display()))
+            });
         if let Err(error) = compiled {
             wrong.push(format!("rgunicorn: apps.{}: {error}", app.name));
         }
         for dir in app.dirs.iter().filter(|dir| !dir.host.is_dir()) {
-            wrong.push(format!("rgunicorn: apps.{}: dirs: {} is not a directory", app.name, dir.host.display()));
+            wrong.push(format!(
+                "rgunicorn: apps.{}: dirs: {} is not a directory",
+                app.name,
+                dir.host.display()
+            ));
         }
     }
     if !wrong.is_empty() {
-        return Err(Failed { code: ExitCode::AppLoad, text: wrong.join("\n") });
+        return Err(Failed {
+            code: ExitCode::AppLoad,
+            text: wrong.join("\n"),
+        });
     }
     let apps: Vec<&str> = config.apps.iter().map(|app| app.name.as_str()).collect();
     // Whoever reads the output may have gone; the exit code still tells.

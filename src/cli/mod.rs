@@ -22,7 +22,10 @@ struct Failed {
 
 impl Failed {
     fn new(code: ExitCode, error: impl std::fmt::Display) -> Self {
-        Self { code, text: format!("rgunicorn: {error}") }
+        Self {
+            code,
+            text: format!("rgunicorn: {error}"),
+        }
     }
 }
 
@@ -34,14 +37,21 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version come this way too, and go to standard output.
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::Usage } else { ExitCode::Ok };
+            return if error.use_stderr() {
+                ExitCode::Usage
+            } else {
+                ExitCode::Ok
+            };
         }
     };
     let result = match matches.subcommand() {
         Some(("serve", matches)) => serve::run(matches),
         Some(("check", matches)) => check::run(matches),
         Some(("inspect", matches)) => inspect::run(matches),
-        Some(_) | None => Err(Failed::new(ExitCode::Usage, "unknown verb; see rgunicorn --help")),
+        Some(_) | None => Err(Failed::new(
+            ExitCode::Usage,
+            "unknown verb; see rgunicorn --help",
+        )),
     };
     result.unwrap_or_else(|failed| {
         let _ = writeln!(io::stderr(), "{}", failed.text);
@@ -77,15 +87,30 @@ pub fn command() -> Command {
 
 /// Reads the configuration from all its sources.
 fn load(matches: &ArgMatches) -> Result<Config, Failed> {
-    let cwd = std::env::current_dir()
-        .map_err(|error| Failed::new(ExitCode::Failure, format!("cannot find the working directory: {error}")))?;
+    let cwd = std::env::current_dir().map_err(|error| {
+        Failed::new(
+            ExitCode::Failure,
+            format!("cannot find the working directory: {error}"),
+        )
+    })?;
     load_in(matches, &cwd)
 }
 
 fn load_in(matches: &ArgMatches, cwd: &Path) -> Result<Config, Failed> {
     config::load(matches, std::env::vars_os(), cwd).map_err(|errors| {
-        let code = if errors.are_usage() { ExitCode::Usage } else { ExitCode::Config };
-        let lines: Vec<String> = errors.to_string().lines().map(|line| format!("rgunicorn: config: {line}")).collect();
-        Failed { code, text: lines.join("\n") }
+        let code = if errors.are_usage() {
+            ExitCode::Usage
+        } else {
+            ExitCode::Config
+        };
+        let lines: Vec<String> = errors
+            .to_string()
+            .lines()
+            .map(|line| format!("rgunicorn: config: {line}"))
+            .collect();
+        Failed {
+            code,
+            text: lines.join("\n"),
+        }
     })
 }

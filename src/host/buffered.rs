@@ -11,7 +11,10 @@ use super::exchange::{Reply, RequestBody, ResponseBody};
 use super::store::Guest;
 
 mod bindings {
-    #![allow(missing_docs, reason = "generated from wit/world.wit, where the documentation is")]
+    #![allow(
+        missing_docs,
+        reason = "generated from wit/world.wit, where the documentation is"
+    )]
     wasmtime::component::bindgen!({
         path: "wit/world.wit",
         world: "app",
@@ -32,7 +35,6 @@ const CONNECTION_FIELDS: [HeaderName; 6] = [
     http::header::UPGRADE,
 ];
 
-
 /// Fields that this world leaves to the server: the body is here whole, so what it says of itself
 /// can only be wrong. Those of a connection are dropped where responses are written.
 const OURS: [HeaderName; 2] = [CONTENT_LENGTH, DATE];
@@ -42,7 +44,9 @@ pub(super) struct Handler(bindings::AppPre<Guest>);
 
 impl Handler {
     pub(super) fn new(pre: InstancePre<Guest>) -> Result<Self, LoadError> {
-        bindings::AppPre::new(pre).map(Self).map_err(LoadError::Link)
+        bindings::AppPre::new(pre)
+            .map(Self)
+            .map_err(LoadError::Link)
     }
 
     pub(super) async fn rehearse(&self, store: &mut Store<Guest>) -> wasmtime::Result<()> {
@@ -57,7 +61,10 @@ impl Handler {
     ) -> wasmtime::Result<()> {
         let request = lower(request);
         let app = self.0.instantiate_async(&mut *store).await?;
-        let response = app.rgunicorn_http_handler().call_handle(store, &request).await?;
+        let response = app
+            .rgunicorn_http_handler()
+            .call_handle(store, &request)
+            .await?;
         // A receiver that is gone belongs to a client that is gone.
         let _ = reply.send(lift(response));
         Ok(())
@@ -76,7 +83,11 @@ fn lower(request: http::Request<RequestBody>) -> handler::Request {
         method: parts.method.as_str().to_owned(),
         scheme: parts.uri.scheme_str().unwrap_or("http").to_owned(),
         authority: authority(&parts),
-        path_with_query: parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+        path_with_query: parts
+            .uri
+            .path_and_query()
+            .map_or("/", |path| path.as_str())
+            .to_owned(),
         fields,
         body: body.into_whole().into(),
     }
@@ -84,8 +95,19 @@ fn lower(request: http::Request<RequestBody>) -> handler::Request {
 
 /// Of the target, or of Host for a target that has none, such as `*`.
 fn authority(parts: &http::request::Parts) -> String {
-    let host = || parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
-    parts.uri.authority().map(|authority| authority.as_str()).or_else(host).unwrap_or_default().to_owned()
+    let host = || {
+        parts
+            .headers
+            .get(http::header::HOST)
+            .and_then(|host| host.to_str().ok())
+    };
+    parts
+        .uri
+        .authority()
+        .map(|authority| authority.as_str())
+        .or_else(host)
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn lift(response: handler::Response) -> Result<http::Response<ResponseBody>, Failure> {
@@ -93,7 +115,9 @@ fn lift(response: handler::Response) -> Result<http::Response<ResponseBody>, Fai
         .ok()
         .filter(|status| (200..600).contains(&status.as_u16()))
         .ok_or(Failure::BadResponse("the status is not within 200 to 599"))?;
-    let body = Full::new(Bytes::from(response.body)).map_err(|never| match never {}).boxed_unsync();
+    let body = Full::new(Bytes::from(response.body))
+        .map_err(|never| match never {})
+        .boxed_unsync();
     let mut answer = http::Response::new(body);
     *answer.status_mut() = status;
     for (name, value) in response.fields {

@@ -37,7 +37,9 @@ impl World {
             .into_iter()
             .find(|(_, prefix)| exports.clone().any(|name| name.starts_with(prefix)))
             .map(|(world, _)| world)
-            .ok_or_else(|| LoadError::UnknownWorld { exports: list(exports) })
+            .ok_or_else(|| LoadError::UnknownWorld {
+                exports: list(exports),
+            })
     }
 }
 
@@ -78,15 +80,28 @@ pub fn describe(file: Vec<u8>) -> Result<Described, LoadError> {
     let bytes = match file.get(..8) {
         Some([0, b'a', b's', b'm', _, _, 1, 0]) => file,
         Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => componentize(&file)?,
-        Some([0, b'a', b's', b'm', ..]) => return Err(LoadError::NotWasm("unknown version".to_owned())),
-        Some(_) | None => return Err(LoadError::NotWasm("it does not start with the wasm magic number".to_owned())),
+        Some([0, b'a', b's', b'm', ..]) => {
+            return Err(LoadError::NotWasm("unknown version".to_owned()));
+        }
+        Some(_) | None => {
+            return Err(LoadError::NotWasm(
+                "it does not start with the wasm magic number".to_owned(),
+            ));
+        }
     };
-    let decoded = wit_component::decode(&bytes).map_err(|error| LoadError::NotWasm(format!("{error:#}")))?;
+    let decoded =
+        wit_component::decode(&bytes).map_err(|error| LoadError::NotWasm(format!("{error:#}")))?;
     let DecodedWasm::Component(resolve, world) = decoded else {
-        return Err(LoadError::NotWasm("it is a package of interfaces, which holds no code".to_owned()));
+        return Err(LoadError::NotWasm(
+            "it is a package of interfaces, which holds no code".to_owned(),
+        ));
     };
     let (exports, imports) = names(&resolve, world);
-    Ok(Described { bytes, exports, imports })
+    Ok(Described {
+        bytes,
+        exports,
+        imports,
+    })
 }
 
 fn names(resolve: &Resolve, world: WorldId) -> (Vec<String>, Vec<String>) {
@@ -94,20 +109,32 @@ fn names(resolve: &Resolve, world: WorldId) -> (Vec<String>, Vec<String>) {
     let all = |items: &mut dyn Iterator<Item = (&WorldKey, &WorldItem)>| {
         items.map(|(key, _)| resolve.name_world_key(key)).collect()
     };
-    (all(&mut world.exports.iter()), all(&mut world.imports.iter()))
+    (
+        all(&mut world.exports.iter()),
+        all(&mut world.imports.iter()),
+    )
 }
 
 /// Makes a component of a core module that carries component-type metadata.
 fn componentize(module: &[u8]) -> Result<Vec<u8>, LoadError> {
     let exports = core_exports(module)?;
-    if !exports.iter().any(|name| name.contains('#') || name.starts_with("cm32p2|")) {
-        return Err(LoadError::CoreModule { exports: list(exports.iter().map(String::as_str)) });
+    if !exports
+        .iter()
+        .any(|name| name.contains('#') || name.starts_with("cm32p2|"))
+    {
+        return Err(LoadError::CoreModule {
+            exports: list(exports.iter().map(String::as_str)),
+        });
     }
     wit_component::ComponentEncoder::default()
         .validate(true)
         .module(module)
         .and_then(|mut encoder| encoder.encode())
-        .map_err(|error| LoadError::NotWasm(format!("the core module cannot be made a component: {error:#}")))
+        .map_err(|error| {
+            LoadError::NotWasm(format!(
+                "the core module cannot be made a component: {error:#}"
+            ))
+        })
 }
 
 fn core_exports(module: &[u8]) -> Result<Vec<String>, LoadError> {
@@ -116,7 +143,12 @@ fn core_exports(module: &[u8]) -> Result<Vec<String>, LoadError> {
         let payload = payload.map_err(|error| LoadError::NotWasm(error.to_string()))?;
         if let wasmparser::Payload::ExportSection(section) = payload {
             for export in section {
-                names.push(export.map_err(|error| LoadError::NotWasm(error.to_string()))?.name.to_owned());
+                names.push(
+                    export
+                        .map_err(|error| LoadError::NotWasm(error.to_string()))?
+                        .name
+                        .to_owned(),
+                );
             }
         }
     }

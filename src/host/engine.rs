@@ -7,8 +7,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, ModuleVersionStrategy, PoolingAllocationConfig,
-    WasmBacktraceDetails,
+    Config, Enabled, Engine, InstanceAllocationStrategy, ModuleVersionStrategy,
+    PoolingAllocationConfig, WasmBacktraceDetails,
 };
 
 use super::error::LoadError;
@@ -78,13 +78,18 @@ pub(super) fn for_serving(pool: &Pool) -> Result<Engine, LoadError> {
         // the next tenant could see it: never, until upstream has mended it.
         .pagemap_scan(Enabled::No);
     let mut config = settings()?;
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling)).enable_compiler(false);
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pooling))
+        .enable_compiler(false);
     Engine::new(&config).map_err(LoadError::Engine)
 }
 
 /// Maps an artefact of our loader: one copy of its code is shared by all who map it.
 #[allow(unsafe_code, reason = "mapping native code is what a worker is for")]
-pub(super) fn map_artefact(engine: &Engine, artefact: BorrowedFd<'_>) -> Result<Component, LoadError> {
+pub(super) fn map_artefact(
+    engine: &Engine,
+    artefact: BorrowedFd<'_>,
+) -> Result<Component, LoadError> {
     let path = format!("/proc/self/fd/{}", artefact.as_raw_fd());
     // SAFETY: the descriptor was handed over by our loader, which made the content with
     // `Compiler::compile` or found it in a folder that only our user can write; it is sealed, or
@@ -103,7 +108,9 @@ impl Compiler {
     /// # Errors
     /// When the CPU is not supported.
     pub fn new() -> Result<Self, LoadError> {
-        Ok(Self { engine: Engine::new(&settings()?).map_err(LoadError::Engine)? })
+        Ok(Self {
+            engine: Engine::new(&settings()?).map_err(LoadError::Engine)?,
+        })
     }
 
     /// Name under which the artefact of these bytes may be kept: it differs when the component, the
@@ -111,7 +118,9 @@ impl Compiler {
     #[must_use]
     pub fn key(&self, component: &[u8]) -> String {
         let mut settings = Fingerprint(Sha256::new());
-        self.engine.precompile_compatibility_hash().hash(&mut settings);
+        self.engine
+            .precompile_compatibility_hash()
+            .hash(&mut settings);
         let digest = Sha256::new()
             .chain_update(VERSION)
             .chain_update([0])
@@ -136,7 +145,10 @@ impl Compiler {
     pub fn compile(&self, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
         let component = Component::from_binary(&self.engine, bytes).map_err(LoadError::Compile)?;
         let world = component::world_of(&self.engine, &component)?;
-        Dispatch::new(world, linker::link(&linker::everything(&self.engine)?, &component)?)?;
+        Dispatch::new(
+            world,
+            linker::link(&linker::everything(&self.engine)?, &component)?,
+        )?;
         component.serialize().map_err(LoadError::Compile)
     }
 }

@@ -28,7 +28,9 @@ pub enum LoadError {
         exports: String,
     },
     /// An import that nothing here offers.
-    #[error("imports {imports}, which is not offered; only the interfaces of WASI 0.2 and wasi:http 0.2 are")]
+    #[error(
+        "imports {imports}, which is not offered; only the interfaces of WASI 0.2 and wasi:http 0.2 are"
+    )]
     UnknownImport {
         /// What it imports.
         imports: String,
@@ -49,7 +51,10 @@ pub enum LoadError {
 
 /// An error and its causes on one line.
 pub(super) fn one_line(error: &wasmtime::Error) -> String {
-    format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
+    format!("{error:#}")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Why a request got no answer of its app. The text is for the log and never for the client.

@@ -77,8 +77,12 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Streamed { left: Some(left), .. } => SizeHint::with_exact(*left),
+            Self::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Self::Streamed {
+                left: Some(left), ..
+            } => SizeHint::with_exact(*left),
             Self::Streamed { left: None, .. } => SizeHint::default(),
         }
     }
@@ -101,7 +105,11 @@ impl Exchange {
         F: Future<Output = Result<(), Failure>> + 'static,
     {
         let (reply, head) = oneshot::channel();
-        Self { guest: Some(Box::pin(start(reply))), failure: None, head }
+        Self {
+            guest: Some(Box::pin(start(reply))),
+            failure: None,
+            head,
+        }
     }
 
     /// Lets the guest run until its response has a head. The body is polled with [`Self::frame`].
@@ -128,7 +136,10 @@ impl Exchange {
     ///
     /// # Errors
     /// Why the body ends before it should.
-    pub async fn frame(&mut self, body: &mut ResponseBody) -> Option<Result<Frame<Bytes>, Failure>> {
+    pub async fn frame(
+        &mut self,
+        body: &mut ResponseBody,
+    ) -> Option<Result<Frame<Bytes>, Failure>> {
         poll_fn(|cx| {
             self.run(cx);
             match Pin::new(&mut *body).poll_frame(cx) {
@@ -136,7 +147,9 @@ impl Exchange {
                 // A trap breaks the body off too, and is the better explanation.
                 Poll::Ready(Some(Err(error))) => {
                     let failure = self.failure.take();
-                    Poll::Ready(Some(Err(failure.unwrap_or_else(|| Failure::ErrorCode(error.to_string())))))
+                    Poll::Ready(Some(Err(
+                        failure.unwrap_or_else(|| Failure::ErrorCode(error.to_string()))
+                    )))
                 }
                 Poll::Ready(None) => Poll::Ready(self.failure.take().map(Err)),
                 Poll::Pending => match self.failure.take() {

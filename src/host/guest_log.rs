@@ -48,11 +48,19 @@ struct Lines {
 
 impl GuestLog {
     pub(super) fn new(app: Arc<str>, stream: StreamName, budget: Arc<AtomicU64>) -> Self {
-        Self(Arc::new(Mutex::new(Lines { app, stream, budget, unfinished: Vec::new() })))
+        Self(Arc::new(Mutex::new(Lines {
+            app,
+            stream,
+            budget,
+            unfinished: Vec::new(),
+        })))
     }
 
     fn push(&self, bytes: &[u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(bytes);
     }
 }
 
@@ -76,13 +84,20 @@ impl Lines {
         let line = std::mem::take(&mut self.unfinished);
         let size = line.len() as u64 + 1;
         let before = self.budget.load(Ordering::Relaxed);
-        self.budget.store(before.saturating_sub(size), Ordering::Relaxed);
+        self.budget
+            .store(before.saturating_sub(size), Ordering::Relaxed);
         let (app, stream) = (&*self.app, self.stream.as_str());
         if before >= size {
-            let text: String = String::from_utf8_lossy(&line).chars().flat_map(printable).collect();
+            let text: String = String::from_utf8_lossy(&line)
+                .chars()
+                .flat_map(printable)
+                .collect();
             tracing::info!(app, "{stream}: {text}");
         } else if before > 0 {
-            tracing::warn!(app, "{stream}: the rest of what this request prints is dropped: guest-log-limit");
+            tracing::warn!(
+                app,
+                "{stream}: the rest of what this request prints is dropped: guest-log-limit"
+            );
         }
     }
 }
@@ -132,7 +147,11 @@ impl OutputStream for GuestLog {
 }
 
 impl AsyncWrite for GuestLog {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         self.push(bytes);
         Poll::Ready(Ok(bytes.len()))
     }

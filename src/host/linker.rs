@@ -17,20 +17,30 @@ pub(super) fn everything(engine: &Engine) -> Result<Linker<Guest>, LoadError> {
 }
 
 /// Resolves all imports of a component, once.
-pub(super) fn link(linker: &Linker<Guest>, component: &Component) -> Result<InstancePre<Guest>, LoadError> {
+pub(super) fn link(
+    linker: &Linker<Guest>,
+    component: &Component,
+) -> Result<InstancePre<Guest>, LoadError> {
     linker.instantiate_pre(component).map_err(|error| {
         let imported = component.component_type();
-        let unknown: Vec<&str> =
-            imported.imports(component.engine()).map(|(name, _)| name).filter(|name| !is_offered(name)).collect();
+        let unknown: Vec<&str> = imported
+            .imports(component.engine())
+            .map(|(name, _)| name)
+            .filter(|name| !is_offered(name))
+            .collect();
         match unknown.is_empty() {
             true => LoadError::Link(error),
-            false => LoadError::UnknownImport { imports: unknown.join(", ") },
+            false => LoadError::UnknownImport {
+                imports: unknown.join(", "),
+            },
         }
     })
 }
 
 /// Whether an import is of the interfaces that are offered, whatever it wants of them.
 fn is_offered(name: &str) -> bool {
-    let version = name.strip_prefix("wasi:").and_then(|name| name.split_once('@'));
+    let version = name
+        .strip_prefix("wasi:")
+        .and_then(|name| name.split_once('@'));
     version.is_some_and(|(_, version)| version.starts_with("0.2."))
 }

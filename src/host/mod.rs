@@ -69,7 +69,11 @@ impl Host {
     pub fn new(pool: &Pool) -> Result<Self, LoadError> {
         let engine = engine::for_serving(pool)?;
         let linker = linker::everything(&engine)?;
-        Ok(Self { engine, linker, client: Client::new() })
+        Ok(Self {
+            engine,
+            linker,
+            client: Client::new(),
+        })
     }
 
     /// The engine's clock: each call lets the running guest be looked at once more. Async-signal-safe.
@@ -107,7 +111,11 @@ impl App {
     /// `held` is let go when the guest has returned and its instance is gone, however long the
     /// response then takes to reach the client.
     #[must_use]
-    pub fn answer<H: 'static>(self: &Rc<Self>, request: http::Request<RequestBody>, held: H) -> Exchange {
+    pub fn answer<H: 'static>(
+        self: &Rc<Self>,
+        request: http::Request<RequestBody>,
+        held: H,
+    ) -> Exchange {
         let app = Rc::clone(self);
         Exchange::new(move |reply| async move {
             let _held = held;

@@ -33,7 +33,13 @@ const IDLE: Duration = Duration::from_secs(30);
 const IDLE_EACH: usize = 16;
 
 type Pooled = legacy::Client<HttpsConnector<HttpConnector<Resolver>>, WasiBody>;
-type Sent = Result<(Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
+type Sent = Result<
+    (
+        Response<WasiBody>,
+        Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ),
+    Error,
+>;
 
 /// What all apps of a worker share for outgoing requests: the trust anchors, read when first needed.
 #[derive(Clone, Default)]
@@ -53,7 +59,9 @@ impl Client {
                 let builder = rustls::ClientConfig::builder_with_provider(provider)
                     .with_safe_default_protocol_versions()
                     .map_err(|error| error.to_string())?;
-                let roots = builder.with_native_roots().map_err(|error| error.to_string())?;
+                let roots = builder
+                    .with_native_roots()
+                    .map_err(|error| error.to_string())?;
                 Ok(roots.with_no_client_auth())
             })
             .clone()
@@ -64,8 +72,11 @@ impl Client {
         let mut connector = HttpConnector::new_with_resolver(Resolver { public_only });
         connector.enforce_http(false);
         connector.set_nodelay(true);
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(self.tls()?).https_or_http().enable_http1().wrap_connector(connector);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(self.tls()?)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
         Ok(legacy::Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_EACH)
@@ -86,7 +97,12 @@ pub(super) struct Outbound {
 
 impl Outbound {
     pub(super) fn new(allowed: Vec<OutboundPattern>, client: Client) -> Self {
-        Self { allowed, client, vouched: OnceLock::new(), public: OnceLock::new() }
+        Self {
+            allowed,
+            client,
+            vouched: OnceLock::new(),
+            public: OnceLock::new(),
+        }
     }
 
     /// The pool that may carry a request, or why none may.
@@ -96,18 +112,33 @@ impl Outbound {
             Some("https") => Scheme::Https,
             Some(_) | None => return Err(Error::HttpProtocolError),
         };
-        let host = uri.host().and_then(normal_host).ok_or(Error::HttpRequestUriInvalid)?;
+        let host = uri
+            .host()
+            .and_then(normal_host)
+            .ok_or(Error::HttpRequestUriInvalid)?;
         let port = uri.port_u16().unwrap_or(scheme.default_port());
-        let mut matching = self.allowed.iter().filter(|pattern| pattern.matches(scheme, &host, port)).peekable();
+        let mut matching = self
+            .allowed
+            .iter()
+            .filter(|pattern| pattern.matches(scheme, &host, port))
+            .peekable();
         if matching.peek().is_none() {
             return Err(Error::HttpRequestDenied);
         }
         let public_only = !matching.any(OutboundPattern::names_host);
-        let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+        let literal = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<IpAddr>()
+            .ok();
         if public_only && literal.is_some_and(|address| !is_public(address)) {
             return Err(Error::DestinationIpProhibited);
         }
-        let pool = if public_only { &self.public } else { &self.vouched };
+        let pool = if public_only {
+            &self.public
+        } else {
+            &self.vouched
+        };
         if let Some(pool) = pool.get() {
             return Ok(pool.clone());
         }
@@ -140,7 +171,14 @@ async fn send(pool: Pooled, request: Request<WasiBody>, options: Option<RequestO
         .await
         .map_err(|_| Error::ConnectionReadTimeout)?
         .map_err(|error| explain(&error))?;
-    let body = |inner| Patient { inner, between, sleep: Box::pin(tokio::time::sleep(between)) }.boxed_unsync();
+    let body = |inner| {
+        Patient {
+            inner,
+            between,
+            sleep: Box::pin(tokio::time::sleep(between)),
+        }
+        .boxed_unsync()
+    };
     Ok((response.map(body), Box::new(async { Ok(()) })))
 }
 
@@ -151,7 +189,10 @@ fn explain(error: &legacy::Error) -> Error {
         if let Some(resolve) = current.downcast_ref::<ResolveError>() {
             return match resolve {
                 ResolveError::Prohibited => Error::DestinationIpProhibited,
-                ResolveError::Lookup(reason) => Error::DnsError { rcode: Some(reason.clone()), info_code: None },
+                ResolveError::Lookup(reason) => Error::DnsError {
+                    rcode: Some(reason.clone()),
+                    info_code: None,
+                },
             };
         }
         if current.is::<rustls::Error>() {
@@ -167,13 +208,20 @@ fn explain(error: &legacy::Error) -> Error {
         }
         cause = current.source();
     }
-    if error.is_connect() { Error::DestinationUnavailable } else { Error::ConnectionTerminated }
+    if error.is_connect() {
+        Error::DestinationUnavailable
+    } else {
+        Error::ConnectionTerminated
+    }
 }
 
 /// A TLS error travels inside one or two I/O errors, which do not name it as their source.
 fn holds_tls_error(error: &std::io::Error) -> bool {
     error.get_ref().is_some_and(|inner| {
-        inner.is::<rustls::Error>() || inner.downcast_ref::<std::io::Error>().is_some_and(holds_tls_error)
+        inner.is::<rustls::Error>()
+            || inner
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(holds_tls_error)
     })
 }
 
@@ -188,14 +236,21 @@ impl Body for Patient {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(frame) => {
                 let next = tokio::time::Instant::now() + self.between;
                 self.sleep.as_mut().reset(next);
                 Poll::Ready(frame.map(|frame| frame.map_err(Error::from)))
             }
-            Poll::Pending => self.sleep.as_mut().poll(cx).map(|()| Some(Err(Error::ConnectionReadTimeout))),
+            Poll::Pending => self
+                .sleep
+                .as_mut()
+                .poll(cx)
+                .map(|()| Some(Err(Error::ConnectionReadTimeout))),
         }
     }
 

@@ -58,7 +58,10 @@ impl Service<Name> for Resolver {
 }
 
 async fn addresses(name: &str) -> Result<Vec<IpAddr>, ResolveError> {
-    let found = system()?.lookup_ip(name).await.map_err(|error| ResolveError::Lookup(error.to_string()))?;
+    let found = system()?
+        .lookup_ip(name)
+        .await
+        .map_err(|error| ResolveError::Lookup(error.to_string()))?;
     Ok(found.iter().collect())
 }
 

@@ -5,7 +5,9 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, PoolConcurrencyLimitError, ResourceLimiter, Store, UpdateDeadline, WasmBacktrace};
+use wasmtime::{
+    Engine, PoolConcurrencyLimitError, ResourceLimiter, Store, UpdateDeadline, WasmBacktrace,
+};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -63,10 +65,16 @@ impl Rights {
             .allow_tcp(false)
             .allow_udp(false);
         for dir in &self.dirs {
-            let permissions = if dir.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+            let permissions = if dir.read_only {
+                FsPerms::ReadOnly
+            } else {
+                FsPerms::ReadWrite
+            };
             builder
                 .preopened_dir(&dir.host, &dir.guest, permissions)
-                .map_err(|error| Failure::Rights(format!("dir {}: {error:#}", dir.host.display())))?;
+                .map_err(|error| {
+                    Failure::Rights(format!("dir {}: {error:#}", dir.host.display()))
+                })?;
         }
         Ok(builder.build())
     }
@@ -82,7 +90,12 @@ pub(super) fn new(engine: &Engine, rights: &Arc<Rights>) -> Result<Store<Guest>,
         http: WasiHttpCtx::new(),
         hooks: Hooks(Arc::clone(&rights.outbound)),
         ticks_left: ticks(rights.cpu),
-        use_of: Use { memory_bytes: 0, memory_limit: rights.memory_bytes, elements: 0, denied: false },
+        use_of: Use {
+            memory_bytes: 0,
+            memory_limit: rights.memory_bytes,
+            elements: 0,
+            denied: false,
+        },
         rights: Arc::clone(rights),
         out_of_cpu: false,
     };
@@ -139,7 +152,10 @@ impl Guest {
         }
         let trap = describe(&error);
         if self.use_of.denied {
-            return Failure::Memory { limit_bytes: self.use_of.memory_limit, trap };
+            return Failure::Memory {
+                limit_bytes: self.use_of.memory_limit,
+                trap,
+            };
         }
         Failure::Trap(trap)
     }
@@ -147,10 +163,22 @@ impl Guest {
 
 /// The cause first, then where in the guest it was, on one line of bounded length.
 fn describe(error: &wasmtime::Error) -> String {
-    let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string).unwrap_or_default();
-    let frames = backtrace.lines().skip(1).map(str::trim).filter(|line| !line.is_empty());
+    let backtrace = error
+        .downcast_ref::<WasmBacktrace>()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let frames = backtrace
+        .lines()
+        .skip(1)
+        .map(str::trim)
+        .filter(|line| !line.is_empty());
     let text = std::iter::once(error.root_cause().to_string()).chain(frames.map(str::to_owned));
-    let mut text: String = text.collect::<Vec<_>>().join("; ").chars().flat_map(printable).collect();
+    let mut text: String = text
+        .collect::<Vec<_>>()
+        .join("; ")
+        .chars()
+        .flat_map(printable)
+        .collect();
     if let Some((end, _)) = text.char_indices().find(|(at, _)| *at >= TRAP_TEXT_BYTES) {
         text.truncate(end);
     }
@@ -161,19 +189,29 @@ fn describe(error: &wasmtime::Error) -> String {
 pub(super) fn printable(character: char) -> impl Iterator<Item = char> {
     let escape = character.is_control() && character != '\t';
     let plain = (!escape).then_some(character);
-    let escaped = escape.then(|| character.escape_default()).into_iter().flatten();
+    let escaped = escape
+        .then(|| character.escape_default())
+        .into_iter()
+        .flatten();
     plain.into_iter().chain(escaped)
 }
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
 impl WasiHttpView for Guest {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.hooks }
+        WasiHttpCtxView {
+            ctx: &mut self.http,
+            table: &mut self.table,
+            hooks: &mut self.hooks,
+        }
     }
 }
 
@@ -186,8 +224,15 @@ struct Use {
 }
 
 impl ResourceLimiter for Use {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let total = self.memory_bytes.saturating_add(desired.saturating_sub(current) as u64);
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let total = self
+            .memory_bytes
+            .saturating_add(desired.saturating_sub(current) as u64);
         if total > self.memory_limit {
             self.denied = true;
             return Ok(false);
@@ -196,8 +241,15 @@ impl ResourceLimiter for Use {
         Ok(true)
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let total = self.elements.saturating_add(desired.saturating_sub(current));
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let total = self
+            .elements
+            .saturating_add(desired.saturating_sub(current));
         if total > TABLE_ELEMENTS {
             return Ok(false);
         }

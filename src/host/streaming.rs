@@ -34,19 +34,31 @@ impl Handler {
     ) -> wasmtime::Result<()> {
         // HTTP/1.0 may name no host, and wasi:http knows no request without one.
         if request.uri().authority().is_none() {
-            request.headers_mut().entry(http::header::HOST).or_insert(NO_HOST);
+            request
+                .headers_mut()
+                .entry(http::header::HOST)
+                .or_insert(NO_HOST);
         }
         let scheme = match request.uri().scheme_str() {
             Some("https") => Scheme::Https,
             Some(_) | None => Scheme::Http,
         };
-        let request = store.data_mut().http().new_incoming_request(scheme, request)?;
-        let outparam = store.data_mut().http().new_response_outparam_from_callback(move |result| {
-            let result = result.map_err(|code| Failure::ErrorCode(format!("{code:?}")));
-            // A receiver that is gone belongs to a client that is gone.
-            let _ = reply.send(result);
-        })?;
+        let request = store
+            .data_mut()
+            .http()
+            .new_incoming_request(scheme, request)?;
+        let outparam = store
+            .data_mut()
+            .http()
+            .new_response_outparam_from_callback(move |result| {
+                let result = result.map_err(|code| Failure::ErrorCode(format!("{code:?}")));
+                // A receiver that is gone belongs to a client that is gone.
+                let _ = reply.send(result);
+            })?;
         let proxy = self.0.instantiate_async(&mut *store).await?;
-        proxy.wasi_http_incoming_handler().call_handle(store, request, outparam).await
+        proxy
+            .wasi_http_incoming_handler()
+            .call_handle(store, request, outparam)
+            .await
     }
 }

@@ -18,7 +18,10 @@ impl Cache {
         match Self::try_open(path) {
             Ok(true) => Some(Self(path.to_owned())),
             Ok(false) => {
-                tracing::warn!("cache-dir {}: not used, since others can write to it", path.display());
+                tracing::warn!(
+                    "cache-dir {}: not used, since others can write to it",
+                    path.display()
+                );
                 None
             }
             Err(error) => {
@@ -50,7 +53,10 @@ impl Cache {
         match self.write(key, artefact) {
             Ok(()) => self.find(key),
             Err(error) => {
-                tracing::warn!("cache-dir {}: cannot keep an artefact: {error}", self.0.display());
+                tracing::warn!(
+                    "cache-dir {}: cannot keep an artefact: {error}",
+                    self.0.display()
+                );
                 None
             }
         }
@@ -58,7 +64,9 @@ impl Cache {
 
     /// A reader sees all of the file or none: it gets its name when its bytes are on the disk.
     fn write(&self, key: &str, artefact: &[u8]) -> io::Result<()> {
-        let unfinished = self.0.join(format!("{key}.{}.unfinished", process::own_pid()));
+        let unfinished = self
+            .0
+            .join(format!("{key}.{}.unfinished", process::own_pid()));
         let written = OpenOptions::new()
             .write(true)
             .create(true)

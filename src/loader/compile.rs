@@ -52,8 +52,14 @@ pub enum Error {
 /// # Errors
 /// When it cannot be read, or is no component and cannot be made one.
 pub fn read_component(path: &Path) -> Result<Described, Error> {
-    let bytes = read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    describe(bytes).map_err(|source| Error::Component { path: path.to_owned(), source })
+    let bytes = read(path).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    describe(bytes).map_err(|source| Error::Component {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -79,12 +85,18 @@ pub(super) struct Loader {
 impl Loader {
     pub(super) fn new(cache: Option<&Path>) -> Result<Self, Error> {
         let compiler = Compiler::new().map_err(Error::Compiler)?;
-        Ok(Self { compiler, cache: cache.and_then(Cache::open) })
+        Ok(Self {
+            compiler,
+            cache: cache.and_then(Cache::open),
+        })
     }
 
     /// The artefact of a component, from the cache if it is there.
     pub(super) fn load(&self, app: &str, path: &Path) -> Result<OwnedFd, Error> {
-        let failed = |source| Error::Component { path: path.to_owned(), source };
+        let failed = |source| Error::Component {
+            path: path.to_owned(),
+            source,
+        };
         let described = read_component(path)?;
         described.world().map_err(failed)?;
         let key = self.compiler.key(&described.bytes);
@@ -93,12 +105,20 @@ impl Loader {
                 tracing::info!(app, "{}: compiled before, from the cache", path.display());
                 return Ok(artefact);
             }
-            tracing::warn!(app, "{}: the artefact in the cache is damaged", path.display());
+            tracing::warn!(
+                app,
+                "{}: the artefact in the cache is damaged",
+                path.display()
+            );
         }
         let progress = Progress::start(app, path, described.bytes.len());
         let artefact = self.compiler.compile(&described.bytes).map_err(failed)?;
         progress.done(artefact.len());
-        if let Some(kept) = self.cache.as_ref().and_then(|cache| cache.keep(&key, &artefact)) {
+        if let Some(kept) = self
+            .cache
+            .as_ref()
+            .and_then(|cache| cache.keep(&key, &artefact))
+        {
             return Ok(kept);
         }
         memory_file::sealed(app, &artefact).map_err(Error::Seal)

@@ -26,12 +26,18 @@ pub fn main(child: Child, config: &Config) -> i32 {
         let files: Vec<_> = file.iter().map(|file| file.as_fd()).collect();
         child.channel.send_blocking(&message.encode(), &files)
     };
-    let result = load_all(config, |app, file| send(FromChild::Artefact { app }, Some(file)).map_err(Error::Arbiter));
+    let result = load_all(config, |app, file| {
+        send(FromChild::Artefact { app }, Some(file)).map_err(Error::Arbiter)
+    });
     let sent = match &result {
         Ok(()) => send(FromChild::Loaded, None),
-        Err(error) => {
-            send(FromChild::Failed { code: ExitCode::AppLoad.number(), reason: error.to_string() }, None)
-        }
+        Err(error) => send(
+            FromChild::Failed {
+                code: ExitCode::AppLoad.number(),
+                reason: error.to_string(),
+            },
+            None,
+        ),
     };
     match (result, sent) {
         (Ok(()), Ok(())) => i32::from(ExitCode::Ok.number()),
@@ -40,7 +46,10 @@ pub fn main(child: Child, config: &Config) -> i32 {
     }
 }
 
-fn load_all(config: &Config, mut hand_over: impl FnMut(u32, &OwnedFd) -> Result<(), Error>) -> Result<(), Error> {
+fn load_all(
+    config: &Config,
+    mut hand_over: impl FnMut(u32, &OwnedFd) -> Result<(), Error>,
+) -> Result<(), Error> {
     limit(config)?;
     let loader = compile::Loader::new(config.cache_dir.as_deref())?;
     let mut done: HashMap<PathBuf, Rc<OwnedFd>> = HashMap::new();
@@ -59,5 +68,7 @@ fn load_all(config: &Config, mut hand_over: impl FnMut(u32, &OwnedFd) -> Result<
 fn limit(config: &Config) -> Result<(), Error> {
     let apps = config.apps.len() as u64;
     let seconds = config.compile_timeout.as_secs().max(1).saturating_mul(apps);
-    process::limit_address_space(config.compile_memory).and_then(|()| process::limit_cpu(seconds)).map_err(Error::Limits)
+    process::limit_address_space(config.compile_memory)
+        .and_then(|()| process::limit_cpu(seconds))
+        .map_err(Error::Limits)
 }

@@ -18,11 +18,20 @@ pub(super) struct Progress {
 impl Progress {
     /// Begins to tell. The loader may have threads: it never forks.
     pub(super) fn start(app: &str, path: &Path, bytes: usize) -> Self {
-        tracing::info!(app, "{}: compiling {} KiB", path.display(), bytes.div_ceil(1024));
+        tracing::info!(
+            app,
+            "{}: compiling {} KiB",
+            path.display(),
+            bytes.div_ceil(1024)
+        );
         let started = Instant::now();
         let (stop, stopped) = mpsc::channel();
         let terminal = io::stderr().is_terminal();
-        let every = if terminal { Duration::from_millis(200) } else { Duration::from_secs(5) };
+        let every = if terminal {
+            Duration::from_millis(200)
+        } else {
+            Duration::from_secs(5)
+        };
         let name = app.to_owned();
         let thread = std::thread::spawn(move || {
             while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
@@ -33,14 +42,23 @@ impl Progress {
                 let _ = io::stderr().write_all(b"\r\x1b[K");
             }
         });
-        Self { app: app.to_owned(), started, stop, thread: Some(thread) }
+        Self {
+            app: app.to_owned(),
+            started,
+            stop,
+            thread: Some(thread),
+        }
     }
 
     /// Says how long it took.
     pub(super) fn done(mut self, bytes: usize) {
         self.end();
         let (app, seconds) = (&*self.app, self.started.elapsed().as_secs_f32());
-        tracing::info!(app, "compiled to {} KiB in {seconds:.1} s", bytes.div_ceil(1024));
+        tracing::info!(
+            app,
+            "compiled to {} KiB in {seconds:.1} s",
+            bytes.div_ceil(1024)
+        );
     }
 
     fn end(&mut self) {

@@ -16,8 +16,8 @@ use super::poll::{self, Watched};
 /// Most file descriptors that may come with one frame; a sender of more is in error.
 pub const DESCRIPTORS_MAX: usize = 4;
 
-/// Room for one control message with [`DESCRIPTORS_MAX`] descriptors and no more, aligned as cmsg(3)
-/// wants.
+/// Room for one control message with [`DESCRIPTORS_MAX`] descriptors and no more, aligned as
+/// cmsg(3) wants.
 type ControlRoom = [libc::cmsghdr; 2];
 const _: () = {
     let descriptors = (DESCRIPTORS_MAX * size_of::<RawFd>()) as libc::c_uint;

@@ -116,7 +116,7 @@ fn child_mask(mut mask: SigSet) -> SigSet {
 
 /// The next child that has ended, if there is one: call it until `None`.
 pub fn reap() -> Option<(Pid, ExitReason)> {
-    // Not nix's waitpid: it reaps a child that a real-time signal killed, and then loses its number.
+    // Not nix's waitpid: it reaps a child that a real-time signal killed and loses its number.
     loop {
         let mut status = 0;
         // SAFETY: `status` is a valid place for the result.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-/// What may lie in shared memory. Define structures of it with [`plain_struct`].
+/// What may lie in shared memory. Define structures of it with `plain_struct!`.
 ///
 /// # Safety
 /// The type must consist of atomic integers alone, so that all zeroes is a value of it, every bit

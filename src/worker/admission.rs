@@ -17,7 +17,11 @@ pub(super) struct Gate {
 
 impl Gate {
     pub(super) fn new(running_max: u32, waiting_max: u32) -> Self {
-        Self { places: Arc::new(Semaphore::new(running_max as usize)), waiting: Cell::new(0), waiting_max }
+        Self {
+            places: Arc::new(Semaphore::new(running_max as usize)),
+            waiting: Cell::new(0),
+            waiting_max,
+        }
     }
 
     /// Waits for leave to run, in the order of arrival; `None` if too many wait already.
@@ -61,15 +65,26 @@ mod tests {
     fn the_queue_is_bounded_and_a_place_given_up_is_free_again() {
         let mut cx = Context::from_waker(Waker::noop());
         let gate = Gate::new(1, 1);
-        let Poll::Ready(Some(running)) = pin!(gate.enter()).poll(&mut cx) else { panic!("room for one") };
+        let Poll::Ready(Some(running)) = pin!(gate.enter()).poll(&mut cx) else {
+            panic!("room for one")
+        };
         {
             let mut waiting = pin!(gate.enter());
             assert!(waiting.as_mut().poll(&mut cx).is_pending());
-            assert!(matches!(pin!(gate.enter()).poll(&mut cx), Poll::Ready(None)), "the queue is full");
+            assert!(
+                matches!(pin!(gate.enter()).poll(&mut cx), Poll::Ready(None)),
+                "the queue is full"
+            );
         }
         let mut waiting = pin!(gate.enter());
-        assert!(waiting.as_mut().poll(&mut cx).is_pending(), "the place in the queue is free again");
+        assert!(
+            waiting.as_mut().poll(&mut cx).is_pending(),
+            "the place in the queue is free again"
+        );
         drop(running);
-        assert!(matches!(waiting.as_mut().poll(&mut cx), Poll::Ready(Some(_))));
+        assert!(matches!(
+            waiting.as_mut().poll(&mut cx),
+            Poll::Ready(Some(_))
+        ));
     }
 }

@@ -50,8 +50,8 @@ struct Asked {
 enum Ended {
     /// The client or the network.
     Lost(io::Error),
-    /// The guest, and whether the client has seen the beginning of a response.
-    Failed { failure: Failure, begun: bool },
+    /// The guest.
+    Failed(Failure),
 }
 
 impl From<io::Error> for Ended {
@@ -63,20 +63,43 @@ impl From<io::Error> for Ended {
 /// Answers one request.
 pub(super) async fn answer(connection: &mut Connection, head: Head) -> io::Result<Next> {
     let head_only = head.method == Method::HEAD;
-    let host = head.authority.as_ref().map_or("", |authority| authority.host());
-    let Some(served) = connection.shared.routes.find(host, head.path_and_query.path()).cloned() else {
-        return Ok(turn_away(connection, StatusCode::NOT_FOUND, head_only, None));
+    let host = head
+        .authority
+        .as_ref()
+        .map_or("", |authority| authority.host());
+    let Some(served) = connection
+        .shared
+        .routes
+        .find(host, head.path_and_query.path())
+        .cloned()
+    else {
+        return Ok(turn_away(
+            connection,
+            StatusCode::NOT_FOUND,
+            head_only,
+            None,
+        ));
     };
     let limit = if served.app.wants_whole_body() {
         let whole = served.limits.buffered_body;
-        Some(served.limits.request_body.map_or(whole, |limit| limit.min(whole)))
+        Some(
+            served
+                .limits
+                .request_body
+                .map_or(whole, |limit| limit.min(whole)),
+        )
     } else {
         served.limits.request_body
     };
     if let (Framing::Length(length), Some(limit)) = (head.framing, limit)
         && length > limit
     {
-        return Ok(turn_away(connection, StatusCode::PAYLOAD_TOO_LARGE, head_only, None));
+        return Ok(turn_away(
+            connection,
+            StatusCode::PAYLOAD_TOO_LARGE,
+            head_only,
+            None,
+        ));
     }
     let asked = Asked {
         deadline: Instant::now() + served.limits.timeout.unwrap_or(FOR_EVER),
@@ -90,59 +113,95 @@ pub(super) async fn answer(connection: &mut Connection, head: Head) -> io::Resul
 }
 
 /// Ends a request that no guest sees.
-fn turn_away(connection: &mut Connection, status: StatusCode, head_only: bool, retry: Option<u64>) -> Next {
+fn turn_away(
+    connection: &mut Connection,
+    status: StatusCode,
+    head_only: bool,
+    retry: Option<u64>,
+) -> Next {
     connection.refuse(status, head_only, retry);
     Next::Close
 }
 
-/// Gets the request its place, and its body if that is small.
-async fn admit(connection: &mut Connection, head: Head, asked: Asked, limit: Option<u64>) -> io::Result<Next> {
+/// Gets the request its body, as far as that is waited for, and its place.
+async fn admit(
+    connection: &mut Connection,
+    head: Head,
+    asked: Asked,
+    limit: Option<u64>,
+) -> io::Result<Next> {
     let head_only = asked.method == Method::HEAD;
     if head.expect_continue && connection.input.data().is_empty() {
         connection.output.extend_from_slice(CONTINUE);
         connection.wire.write(&mut connection.output, &[]).await?;
     }
-    let mut pump = Pump::new(BodyDecoder::new(head.framing, &connection.shared.http), limit);
-    let whole = match head.framing {
-        Framing::None => true,
-        Framing::Length(length) => length <= SMALL_BODY_BYTES || asked.served.app.wants_whole_body(),
-        Framing::Chunked => asked.served.app.wants_whole_body(),
+    let mut pump = Pump::new(
+        BodyDecoder::new(head.framing, &connection.shared.http),
+        limit,
+    );
+    let (body, chunks) = match body(connection, &asked, head.framing, &mut pump).await {
+        Ok(body) => body,
+        Err(next) => return Ok(next),
     };
-    let mut body = None;
-    if whole && head.framing.has_content() {
-        let arrival = timeout_at(asked.deadline, pump.whole(&connection.wire, &mut connection.input));
-        match arrival.await {
-            Ok(Ok(bytes)) => body = Some(RequestBody::whole(bytes)),
-            Ok(Err(broken)) => return Ok(refuse_broken(connection, &broken, head_only)),
-            Err(_) => return Ok(turn_away(connection, StatusCode::REQUEST_TIMEOUT, head_only, None)),
-        }
-    } else if whole {
-        body = Some(RequestBody::whole(Bytes::new()));
-    }
-    let permit = match timeout_at(asked.deadline, asked.served.gate.enter()).await {
-        Ok(Some(permit)) => permit,
-        Ok(None) | Err(_) => {
-            tracing::warn!(app = asked.served.name, "{} {}: the queue is full", asked.method, asked.path);
-            return Ok(turn_away(connection, StatusCode::SERVICE_UNAVAILABLE, head_only, Some(RETRY_AFTER)));
-        }
+    let Ok(Some(permit)) = timeout_at(asked.deadline, asked.served.gate.enter()).await else {
+        tracing::warn!(
+            app = asked.served.name,
+            "{} {}: the queue is full",
+            asked.method,
+            asked.path
+        );
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        return Ok(turn_away(connection, status, head_only, Some(RETRY_AFTER)));
     };
-    let (body, chunks) = match body {
-        Some(body) => (body, None),
-        None => {
-            let (sender, chunks) = mpsc::channel(1);
-            (RequestBody::Streamed { chunks, left: pump_length(head.framing) }, Some(sender))
-        }
-    };
-    let in_flight = InFlight::new(&connection.shared, &asked.served.name, asked.method.as_str(), &asked.path);
-    let exchange = asked.served.app.answer(request(head, body), (permit, in_flight));
+    let name = &asked.served.name;
+    let in_flight = InFlight::new(&connection.shared, name, asked.method.as_str(), &asked.path);
+    let exchange = asked
+        .served
+        .app
+        .answer(request(head, body), (permit, in_flight));
     converse(connection, asked, exchange, pump, chunks).await
 }
 
-fn pump_length(framing: Framing) -> Option<u64> {
-    match framing {
-        Framing::None => Some(0),
-        Framing::Length(length) => Some(length),
-        Framing::Chunked => None,
+/// Where the chunks of a body go that arrives while the guest runs.
+type Chunks = Option<mpsc::Sender<Result<Bytes, wasmtime_wasi_http::Error>>>;
+
+/// The body as the guest will read it. A small one is waited for, and so is any that the guest
+/// takes whole.
+async fn body(
+    connection: &mut Connection,
+    asked: &Asked,
+    framing: Framing,
+    pump: &mut Pump,
+) -> Result<(RequestBody, Chunks), Next> {
+    let (length, small) = match framing {
+        Framing::None => (Some(0), true),
+        Framing::Length(length) => (Some(length), length <= SMALL_BODY_BYTES),
+        Framing::Chunked => (None, false),
+    };
+    if !small && !asked.served.app.wants_whole_body() {
+        let (sender, chunks) = mpsc::channel(1);
+        return Ok((
+            RequestBody::Streamed {
+                chunks,
+                left: length,
+            },
+            Some(sender),
+        ));
+    }
+    if !framing.has_content() {
+        return Ok((RequestBody::whole(Bytes::new()), None));
+    }
+    let head_only = asked.method == Method::HEAD;
+    let arrival = pump.whole(&connection.wire, &mut connection.input);
+    match timeout_at(asked.deadline, arrival).await {
+        Ok(Ok(bytes)) => Ok((RequestBody::whole(bytes), None)),
+        Ok(Err(broken)) => Err(refuse_broken(connection, &broken, head_only)),
+        Err(_) => Err(turn_away(
+            connection,
+            StatusCode::REQUEST_TIMEOUT,
+            head_only,
+            None,
+        )),
     }
 }
 
@@ -162,6 +221,18 @@ fn refuse_broken(connection: &mut Connection, broken: &Broken, head_only: bool) 
     }
 }
 
+/// Why a conversation with a guest is over.
+enum Over {
+    /// The response is out; whether the connection may be used again.
+    Responded(bool),
+    /// The response did not come to its end.
+    Ended(Ended),
+    /// The request did not come to its end.
+    Broken(Broken),
+    /// The time is up.
+    Late,
+}
+
 /// Runs the guest, lets its request body in and its response out, until all of it is done, the
 /// client is gone or the time is up.
 async fn converse(
@@ -169,50 +240,78 @@ async fn converse(
     asked: Asked,
     mut exchange: Exchange,
     mut pump: Pump,
-    chunks: Option<mpsc::Sender<Result<Bytes, wasmtime_wasi_http::Error>>>,
+    chunks: Chunks,
 ) -> io::Result<Next> {
-    let head_only = asked.method == Method::HEAD;
     let mut begun = false;
-    let ended = {
-        let Connection { shared, wire, input, output, .. } = &mut *connection;
-        let mut respond = pin!(respond(shared, wire, output, &asked, &mut exchange, &mut begun));
-        let mut watch = pin!(pump.run(wire, input, chunks));
+    let over = {
+        let Connection {
+            shared,
+            wire,
+            input,
+            output,
+            ..
+        } = &mut *connection;
+        let respond = respond(shared, wire, output, &asked, &mut exchange, &mut begun);
         tokio::select! {
             biased;
-            result = &mut respond => Ok(result),
-            broken = &mut watch => Err(Some(broken)),
-            () = tokio::time::sleep_until(asked.deadline) => Err(None),
+            result = respond => result.map_or_else(Over::Ended, Over::Responded),
+            broken = pump.run(wire, input, chunks) => Over::Broken(broken),
+            () = tokio::time::sleep_until(asked.deadline) => Over::Late,
         }
     };
-    let app = asked.served.name.as_str();
-    let (method, path) = (&asked.method, &asked.path);
-    match ended {
-        Ok(Ok(keep_alive)) => {
-            finish(exchange, &asked);
-            // What is left of the request would be taken for the next one.
-            Ok(if keep_alive && pump.is_end() { Next::Reuse } else { Next::Close })
-        }
-        Ok(Err(Ended::Lost(error))) => Err(error),
-        Ok(Err(Ended::Failed { failure, begun })) => {
-            tracing::warn!(app, "{method} {path}: {failure}");
-            let retry = matches!(failure, Failure::Exhausted).then_some(RETRY_AFTER);
-            Ok(if begun { Next::Cut } else { turn_away(connection, failure.status(), head_only, retry) })
-        }
-        Err(None) => {
-            tracing::warn!(app, "{method} {path}: time limit reached");
-            Ok(if begun { Next::Cut } else { replace(connection, StatusCode::GATEWAY_TIMEOUT, head_only) })
-        }
-        Err(Some(broken)) => {
-            tracing::debug!(app, "{method} {path}: request body: {broken:?}");
-            Ok(if begun { Next::Cut } else { refuse_broken(connection, &broken, head_only) })
-        }
+    if let Over::Responded(keep_alive) = over {
+        finish(exchange, &asked);
+        // What is left of the request would be taken for the next one.
+        return Ok(if keep_alive && pump.is_end() {
+            Next::Reuse
+        } else {
+            Next::Close
+        });
     }
+    explain(connection, &asked, over, begun)
 }
 
-/// Puts our own answer in place of what was not yet written of the guest's.
-fn replace(connection: &mut Connection, status: StatusCode, head_only: bool) -> Next {
+/// Logs why there is no whole response, and tells the client if it has not seen the start of one.
+fn explain(
+    connection: &mut Connection,
+    asked: &Asked,
+    over: Over,
+    begun: bool,
+) -> io::Result<Next> {
+    let (app, method, path) = (asked.served.name.as_str(), &asked.method, &asked.path);
+    let mut retry = None;
+    let status = match over {
+        Over::Responded(_) => return Ok(Next::Close),
+        Over::Ended(Ended::Lost(error)) => return Err(error),
+        Over::Ended(Ended::Failed(failure)) => {
+            tracing::warn!(app, "{method} {path}: {failure}");
+            retry = matches!(failure, Failure::Exhausted).then_some(RETRY_AFTER);
+            failure.status()
+        }
+        Over::Late => {
+            tracing::warn!(app, "{method} {path}: time limit reached");
+            StatusCode::GATEWAY_TIMEOUT
+        }
+        Over::Broken(broken) => {
+            tracing::debug!(app, "{method} {path}: request body: {broken:?}");
+            match (begun, broken) {
+                (true, _) | (false, Broken::Gone) => return Ok(Next::Cut),
+                (false, Broken::Refused(refusal)) => refusal.status,
+                (false, Broken::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+            }
+        }
+    };
+    if begun {
+        return Ok(Next::Cut);
+    }
+    // What there is of the guest's own response was not written.
     connection.output.clear();
-    turn_away(connection, status, head_only, None)
+    Ok(turn_away(
+        connection,
+        status,
+        asked.method == Method::HEAD,
+        retry,
+    ))
 }
 
 /// A guest may work on after its response; it does so beside the connection, within its deadline.
@@ -239,8 +338,7 @@ async fn respond(
     exchange: &mut Exchange,
     begun: &mut bool,
 ) -> Result<bool, Ended> {
-    let unbegun = |failure| Ended::Failed { failure, begun: false };
-    let response = exchange.head().await.map_err(unbegun)?;
+    let response = exchange.head().await.map_err(Ended::Failed)?;
     let (parts, mut body) = response.into_parts();
     let head = ResponseHead {
         status: parts.status,
@@ -254,15 +352,17 @@ async fn respond(
     };
     let mut encoder = head.encode(output).map_err(|error| {
         tracing::debug!("the response cannot be sent: {error}");
-        unbegun(Failure::BadResponse("its head cannot be sent"))
+        Ended::Failed(Failure::BadResponse("its head cannot be sent"))
     })?;
-    if let Err(ended) = stream(wire, output, asked, exchange, (&mut body, &mut encoder), begun).await {
-        // Nothing of it was sent: the client can still be told what happened.
-        if !*begun {
-            output.clear();
-        }
-        return Err(ended);
-    }
+    stream(
+        wire,
+        output,
+        asked,
+        exchange,
+        (&mut body, &mut encoder),
+        begun,
+    )
+    .await?;
     Ok(!encoder.must_close())
 }
 
@@ -289,16 +389,19 @@ async fn stream(
                 }
             }
         };
-        let failed = |failure, begun| Ended::Failed { failure, begun };
         let data = match frame {
             None => break,
-            Some(Err(failure)) => return Err(failed(failure, *begun)),
+            Some(Err(failure)) => return Err(Ended::Failed(failure)),
             // Trailers are not passed on.
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
         };
-        let bad = |reason| failed(Failure::BadResponse(reason), *begun);
-        left = left.checked_sub(data.len() as u64).ok_or_else(|| bad("it is longer than response-body-limit"))?;
-        let framed = encoder.encode(data.len()).map_err(|_| bad("it is longer than its Content-Length"))?;
+        let bad = |reason| Ended::Failed(Failure::BadResponse(reason));
+        left = left
+            .checked_sub(data.len() as u64)
+            .ok_or_else(|| bad("it is longer than response-body-limit"))?;
+        let framed = encoder
+            .encode(data.len())
+            .map_err(|_| bad("it is longer than its Content-Length"))?;
         if !framed.send() {
             continue;
         }
@@ -315,9 +418,10 @@ async fn stream(
             wire.write(output, &[]).await?;
         }
     }
-    let end = encoder.finish().map_err(|_| Ended::Failed {
-        failure: Failure::BadResponse("it is shorter than its Content-Length"),
-        begun: *begun,
+    let end = encoder.finish().map_err(|_| {
+        Ended::Failed(Failure::BadResponse(
+            "it is shorter than its Content-Length",
+        ))
     })?;
     output.extend_from_slice(end);
     *begun = true;
@@ -328,7 +432,9 @@ fn length(body: &ResponseBody) -> BodyLength {
     if body.is_end_stream() {
         return BodyLength::None;
     }
-    body.size_hint().exact().map_or(BodyLength::Unknown, BodyLength::Known)
+    body.size_hint()
+        .exact()
+        .map_or(BodyLength::Unknown, BodyLength::Known)
 }
 
 /// The value of a future if it has one now.

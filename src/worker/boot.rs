@@ -43,7 +43,10 @@ enum BootError {
     #[error(transparent)]
     Host(LoadError),
     #[error("{what}: {source}")]
-    System { what: &'static str, source: io::Error },
+    System {
+        what: &'static str,
+        source: io::Error,
+    },
 }
 
 impl BootError {
@@ -59,10 +62,18 @@ impl BootError {
 pub fn main(child: Child, config: &Config) -> i32 {
     let (slot, pid) = (child.slot, process::own_pid());
     let _span = tracing::info_span!("worker", slot, %pid).entered();
-    let heartbeat = Heartbeat::new(Arc::clone(&child.scoreboard), child.slot, config.heartbeat_timeout);
+    let heartbeat = Heartbeat::new(
+        Arc::clone(&child.scoreboard),
+        child.slot,
+        config.heartbeat_timeout,
+    );
     let channel = Rc::new(child.channel);
     let result = event_loop(&heartbeat).and_then(|runtime| {
-        let plan = Plan { config, listeners: child.listeners, handed: child.handed };
+        let plan = Plan {
+            config,
+            listeners: child.listeners,
+            handed: child.handed,
+        };
         LocalSet::new().block_on(&runtime, serve(plan, Rc::clone(&channel), heartbeat))
     });
     match result {
@@ -85,10 +96,17 @@ fn event_loop(heartbeat: &Heartbeat) -> Result<tokio::runtime::Runtime, BootErro
         .on_thread_park(move || asleep.sleep())
         .on_thread_unpark(move || awake.beat())
         .build()
-        .map_err(|source| BootError::System { what: "cannot make an event loop", source })
+        .map_err(|source| BootError::System {
+            what: "cannot make an event loop",
+            source,
+        })
 }
 
-async fn serve(plan: Plan<'_>, channel: Rc<Channel>, heartbeat: Heartbeat) -> Result<(), BootError> {
+async fn serve(
+    plan: Plan<'_>,
+    channel: Rc<Channel>,
+    heartbeat: Heartbeat,
+) -> Result<(), BootError> {
     let config = plan.config;
     let system = |what| move |source| BootError::System { what, source };
     let signals = SignalQueue::new(&[
@@ -106,7 +124,8 @@ async fn serve(plan: Plan<'_>, channel: Rc<Channel>, heartbeat: Heartbeat) -> Re
     let host = Host::new(&pool(config)).map_err(BootError::Host)?;
     // It lives as long as the process: a signal may come at any moment.
     let ticker: &'static (dyn Fn() + Sync) = Box::leak(Box::new(host.ticker()));
-    let _ticks = CpuTicks::start(host::TICK, ticker).map_err(system("cannot start the CPU timer"))?;
+    let _ticks =
+        CpuTicks::start(host::TICK, ticker).map_err(system("cannot start the CPU timer"))?;
     let routes = load(config, &plan.handed, &host).await?;
     let shared = Rc::new(Shared::new(config, routes, heartbeat));
     tokio::task::spawn_local(Heartbeat::keep_up(Rc::clone(&shared)));
@@ -115,24 +134,59 @@ async fn serve(plan: Plan<'_>, channel: Rc<Channel>, heartbeat: Heartbeat) -> Re
         .into_iter()
         .map(|listener| tokio::task::spawn_local(accept::run(Rc::clone(&shared), listener)))
         .collect();
-    channel.send_blocking(&FromChild::Ready.encode(), &[]).map_err(system("cannot reach the arbiter"))?;
-    drain::until_done(&shared, channel, signals, accepting, config.graceful_timeout)
-        .await
-        .map_err(system("lost the arbiter"))
+    channel
+        .send_blocking(&FromChild::Ready.encode(), &[])
+        .map_err(system("cannot reach the arbiter"))?;
+    drain::until_done(
+        &shared,
+        channel,
+        signals,
+        accepting,
+        config.graceful_timeout,
+    )
+    .await
+    .map_err(system("lost the arbiter"))
 }
 
 fn pool(config: &Config) -> Pool {
-    let instances = config.apps.iter().map(|app| app.limits.requests_in_flight).fold(1, u32::saturating_add);
-    let memory_bytes = config.apps.iter().map(|app| app.limits.memory).max().unwrap_or(0);
-    Pool { instances: instances.min(INSTANCES_MAX), memory_bytes }
+    let instances = config
+        .apps
+        .iter()
+        .map(|app| app.limits.requests_in_flight)
+        .fold(1, u32::saturating_add);
+    let memory_bytes = config
+        .apps
+        .iter()
+        .map(|app| app.limits.memory)
+        .max()
+        .unwrap_or(0);
+    Pool {
+        instances: instances.min(INSTANCES_MAX),
+        memory_bytes,
+    }
 }
 
-async fn load(config: &Config, handed: &[OwnedFd], host: &Host) -> Result<Routes<Served>, BootError> {
+async fn load(
+    config: &Config,
+    handed: &[OwnedFd],
+    host: &Host,
+) -> Result<Routes<Served>, BootError> {
     let mut routes = Routes::default();
     for (app, artefact) in config.apps.iter().zip(handed) {
         let name = || app.name.clone();
-        let loaded = host.load(app, artefact.as_fd()).map_err(|source| BootError::Load { app: name(), source })?;
-        loaded.rehearse().await.map_err(|source| BootError::Rehearse { app: name(), source })?;
+        let loaded = host
+            .load(app, artefact.as_fd())
+            .map_err(|source| BootError::Load {
+                app: name(),
+                source,
+            })?;
+        loaded
+            .rehearse()
+            .await
+            .map_err(|source| BootError::Rehearse {
+                app: name(),
+                source,
+            })?;
         let served = Rc::new(Served {
             name: app.name.clone(),
             app: loaded,

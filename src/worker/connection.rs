@@ -54,7 +54,13 @@ pub(super) async fn serve(shared: Rc<Shared>, stream: Stream) {
         Ok(wire) => wire,
         Err(error) => return tracing::warn!("cannot watch a connection: {error}"),
     };
-    let connection = Connection { shared, wire, input: Buffer::default(), output: BytesMut::new(), _counted: counted };
+    let connection = Connection {
+        shared,
+        wire,
+        input: Buffer::default(),
+        output: BytesMut::new(),
+        _counted: counted,
+    };
     if let Err(error) = connection.run().await {
         tracing::debug!("connection lost: {error}");
     }
@@ -72,7 +78,11 @@ impl Connection {
                     Next::Close
                 }
                 Err(NoRequest::Refused(refusal)) => {
-                    tracing::debug!("refused with {}: {}", refusal.status.as_u16(), refusal.reason);
+                    tracing::debug!(
+                        "refused with {}: {}",
+                        refusal.status.as_u16(),
+                        refusal.reason
+                    );
                     self.refuse(refusal.status, false, None);
                     Next::Close
                 }
@@ -92,7 +102,15 @@ impl Connection {
     /// Puts an answer of our own into the output; the connection closes after it.
     pub(super) fn refuse(&mut self, status: StatusCode, head_only: bool, retry_after: Option<u64>) {
         let date = self.shared.date();
-        refuse(&mut self.output, status, false, &date, Some(SERVER), head_only, retry_after);
+        refuse(
+            &mut self.output,
+            status,
+            false,
+            &date,
+            Some(SERVER),
+            head_only,
+            retry_after,
+        );
     }
 
     /// Reads the next head. A connection may be idle before it; once it has begun it has a deadline.
@@ -131,7 +149,9 @@ impl Connection {
         if self.input.data().is_empty() {
             return Ok(None);
         }
-        let found = scanner.parse(self.input.data(), &self.shared.http).map_err(NoRequest::Refused)?;
+        let found = scanner
+            .parse(self.input.data(), &self.shared.http)
+            .map_err(NoRequest::Refused)?;
         Ok(found.map(|(head, used)| {
             self.input.consume(used);
             head

@@ -68,7 +68,10 @@ async fn drained(shared: &Rc<Shared>, accepting: Vec<JoinHandle<()>>) {
     }
 }
 
-async fn next_order(channel: &AsyncFd<Rc<Channel>>, signals: &AsyncFd<SignalQueue>) -> io::Result<Order> {
+async fn next_order(
+    channel: &AsyncFd<Rc<Channel>>,
+    signals: &AsyncFd<SignalQueue>,
+) -> io::Result<Order> {
     tokio::select! {
         order = from_arbiter(channel) => order,
         order = from_signals(signals) => order,

@@ -41,7 +41,10 @@ pub(super) struct Pump {
 
 impl Pump {
     pub(super) fn new(decoder: BodyDecoder, limit: Option<u64>) -> Self {
-        Self { decoder, left: limit.unwrap_or(u64::MAX) }
+        Self {
+            decoder,
+            left: limit.unwrap_or(u64::MAX),
+        }
     }
 
     /// Whether the whole body was taken from the connection.
@@ -52,11 +55,18 @@ impl Pump {
     /// The next piece; `None` is the end of the body.
     async fn next(&mut self, wire: &Wire, buffer: &mut Buffer) -> Result<Option<Bytes>, Broken> {
         loop {
-            match self.decoder.decode(buffer.data()).map_err(Broken::Refused)? {
+            match self
+                .decoder
+                .decode(buffer.data())
+                .map_err(Broken::Refused)?
+            {
                 Step::Data(range) => {
                     let piece = Bytes::copy_from_slice(&buffer.data()[range.clone()]);
                     buffer.consume(range.end);
-                    self.left = self.left.checked_sub(piece.len() as u64).ok_or(Broken::TooLarge)?;
+                    self.left = self
+                        .left
+                        .checked_sub(piece.len() as u64)
+                        .ok_or(Broken::TooLarge)?;
                     return Ok(Some(piece));
                 }
                 Step::End(used) => {
@@ -74,7 +84,11 @@ impl Pump {
     }
 
     /// The whole body.
-    pub(super) async fn whole(&mut self, wire: &Wire, buffer: &mut Buffer) -> Result<Bytes, Broken> {
+    pub(super) async fn whole(
+        &mut self,
+        wire: &Wire,
+        buffer: &mut Buffer,
+    ) -> Result<Bytes, Broken> {
         let Some(first) = self.next(wire, buffer).await? else {
             return Ok(Bytes::new());
         };

@@ -22,13 +22,20 @@ struct Paths<T> {
 
 impl<T> Default for Paths<T> {
     fn default() -> Self {
-        Self { by_path: HashMap::new(), depth: 0 }
+        Self {
+            by_path: HashMap::new(),
+            depth: 0,
+        }
     }
 }
 
 impl<T> Default for Routes<T> {
     fn default() -> Self {
-        Self { any: Paths::default(), exact: HashMap::new(), below: HashMap::new() }
+        Self {
+            any: Paths::default(),
+            exact: HashMap::new(),
+            below: HashMap::new(),
+        }
     }
 }
 
@@ -59,7 +66,9 @@ impl<T> Routes<T> {
         let exact = self.exact.get(host).and_then(|paths| paths.find(path));
         exact.or_else(|| {
             let parents = host.match_indices('.').map(|(dot, _)| &host[dot + 1..]);
-            parents.filter_map(|parent| self.below.get(parent)).find_map(|paths| paths.find(path))
+            parents
+                .filter_map(|parent| self.below.get(parent))
+                .find_map(|paths| paths.find(path))
         })
     }
 }
@@ -78,7 +87,9 @@ impl<T> Paths<T> {
             .take(self.depth)
             .collect();
         let prefixes = ends.iter().rev().map(|end| &path[..*end]);
-        prefixes.chain(["/"]).find_map(|prefix| self.by_path.get(prefix))
+        prefixes
+            .chain(["/"])
+            .find_map(|prefix| self.by_path.get(prefix))
     }
 }
 
@@ -94,7 +105,13 @@ mod tests {
                 Some(parent) => HostPattern::Below(parent.to_owned()),
                 None => HostPattern::Exact((*host).to_owned()),
             };
-            routes.insert(&Route { host, path: (*path).to_owned() }, Rc::new(*app));
+            routes.insert(
+                &Route {
+                    host,
+                    path: (*path).to_owned(),
+                },
+                Rc::new(*app),
+            );
         }
         routes
     }
@@ -128,7 +145,11 @@ mod tests {
             ("not a host", "/", "root"),
             ("", "/api", "api"),
         ] {
-            assert_eq!(routes.find(host, path).map(|app| **app), Some(expect), "{host}{path}");
+            assert_eq!(
+                routes.find(host, path).map(|app| **app),
+                Some(expect),
+                "{host}{path}"
+            );
         }
     }
 

@@ -52,7 +52,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(config: &config::Config, routes: Routes<Served>, heartbeat: Heartbeat) -> Self {
+    pub(super) fn new(
+        config: &config::Config,
+        routes: Routes<Served>,
+        heartbeat: Heartbeat,
+    ) -> Self {
         let bytes = |setting: u32| setting as usize;
         Self {
             routes,
@@ -96,7 +100,9 @@ impl Shared {
 
     /// The value of Date, made once a second (RFC 9110 section 6.6.1).
     pub(super) fn date(&self) -> [u8; DATE_BYTES] {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
         let mut date = self.date.borrow_mut();
         if date.0 != now {
             *date = (now, imf_fixdate(now));
@@ -115,7 +121,9 @@ pub(super) struct Counted(Rc<Shared>);
 impl Counted {
     pub(super) fn new(shared: &Rc<Shared>) -> Self {
         shared.connections.set(shared.connections.get() + 1);
-        shared.slot().set_connections(shared.connections.get() as u64);
+        shared
+            .slot()
+            .set_connections(shared.connections.get() as u64);
         shared.slot().count_accepted();
         Self(Rc::clone(shared))
     }
@@ -124,7 +132,9 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.connections.set(self.0.connections.get() - 1);
-        self.0.slot().set_connections(self.0.connections.get() as u64);
+        self.0
+            .slot()
+            .set_connections(self.0.connections.get() as u64);
         self.0.room.notify_waiters();
     }
 }
@@ -166,7 +176,11 @@ pub(super) struct Heartbeat {
 
 impl Heartbeat {
     pub(super) fn new(scoreboard: Arc<Scoreboard>, slot: usize, timeout: Option<Duration>) -> Self {
-        Self { scoreboard, slot, timeout }
+        Self {
+            scoreboard,
+            slot,
+            timeout,
+        }
     }
 
     fn slot(&self) -> &Slot {
@@ -177,14 +191,17 @@ impl Heartbeat {
     pub(super) fn beat(&self) {
         if let Some(timeout) = self.timeout {
             let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-            self.slot().set_alive_until(clock::monotonic_ms().saturating_add(timeout));
+            self.slot()
+                .set_alive_until(clock::monotonic_ms().saturating_add(timeout));
         }
     }
 
     /// Beats as often as it takes while requests are in flight: an event loop that never runs out of
     /// work never parks, and nothing else would show that it turns. An idle worker is not woken.
     pub(super) async fn keep_up(shared: Rc<Shared>) {
-        let Some(timeout) = shared.heartbeat.timeout else { return };
+        let Some(timeout) = shared.heartbeat.timeout else {
+            return;
+        };
         loop {
             shared.busy.notified().await;
             while shared.in_flight() > 0 {

@@ -76,7 +76,10 @@ impl Wire {
         match (head.is_empty(), data.is_empty()) {
             (_, true) => self.0.get_ref().write(head),
             (true, false) => self.0.get_ref().write(data),
-            (false, false) => self.0.get_ref().write_vectored(&[IoSlice::new(head), IoSlice::new(data)]),
+            (false, false) => self
+                .0
+                .get_ref()
+                .write_vectored(&[IoSlice::new(head), IoSlice::new(data)]),
         }
     }
 
