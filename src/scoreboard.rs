@@ -238,7 +238,7 @@ fn get(words: &[AtomicU64], count: u32) -> String {
 pub fn printable(text: &str) -> String {
     let mut printed = String::with_capacity(text.len());
     for character in text.chars() {
-        if is_unsafe(character) {
+        if is_unprintable(character) {
             printed.extend(character.escape_default());
         } else {
             printed.push(character);
@@ -247,7 +247,7 @@ pub fn printable(text: &str) -> String {
     printed
 }
 
-fn is_unsafe(character: char) -> bool {
+fn is_unprintable(character: char) -> bool {
     // Besides the control characters, those that break a line or turn the direction of the text.
     character.is_control()
         || matches!(character, '\\' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

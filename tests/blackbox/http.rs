@@ -22,13 +22,22 @@ fn requests_that_come_together_are_answered_in_order() {
     let mut client = server.connect();
     let mut bytes = String::new();
     for number in 0..100 {
-        bytes += &format!("POST /{number} HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n{number:03}");
+        bytes +=
+            &format!("POST /{number} HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n{number:03}");
     }
     client.send(&bytes);
     for number in 0..100 {
         let response = client.response();
-        assert!(response.text().starts_with(&format!("POST http a /{number}\n")), "{response:?}");
-        assert!(response.text().ends_with(&format!("\n\n{number:03}")), "{response:?}");
+        assert!(
+            response
+                .text()
+                .starts_with(&format!("POST http a /{number}\n")),
+            "{response:?}"
+        );
+        assert!(
+            response.text().ends_with(&format!("\n\n{number:03}")),
+            "{response:?}"
+        );
     }
 }
 
@@ -40,7 +49,9 @@ fn more_requests_together_than_are_read_ahead_are_all_answered() {
     let mut sender = client.sender();
     let sending = std::thread::spawn(move || {
         for _ in 0..COUNT {
-            sender.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Filler: aaaaaaaaaaaaaaaaaaaaaaaa\r\n\r\n")?;
+            sender.write_all(
+                b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Filler: aaaaaaaaaaaaaaaaaaaaaaaa\r\n\r\n",
+            )?;
         }
         std::io::Result::Ok(())
     });
@@ -54,7 +65,9 @@ fn more_requests_together_than_are_read_ahead_are_all_answered() {
 fn a_request_in_single_bytes_is_understood() {
     let server = Start::app("app-echo").start();
     let mut client = server.connect();
-    for byte in b"POST /slow HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" {
+    for byte in
+        b"POST /slow HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    {
         client.send([*byte]);
     }
     let response = client.response();
@@ -63,7 +76,11 @@ fn a_request_in_single_bytes_is_understood() {
 
 #[test]
 fn head_is_answered_without_a_body() {
-    for (name, target) in [("hello", "/"), ("wasi-large", "/?bytes=100000&declare"), ("echo", "/")] {
+    for (name, target) in [
+        ("hello", "/"),
+        ("wasi-large", "/?bytes=100000&declare"),
+        ("echo", "/"),
+    ] {
         let server = Start::app(name).start();
         let mut client = server.connect();
         client.send(format!("HEAD {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
@@ -92,22 +109,31 @@ fn a_client_that_asks_before_its_body_is_told_to_go_on() {
     for name in ["echo", "app-echo"] {
         let server = Start::app(name).start();
         let mut client = server.connect();
-        let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+        let head =
+            "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
         client.send(head);
         assert_eq!(client.head().status, 100);
         client.send("hello");
         let response = client.response();
-        assert!(response.status() == 200 && response.text().ends_with("hello"), "{response:?}");
+        assert!(
+            response.status() == 200 && response.text().ends_with("hello"),
+            "{response:?}"
+        );
         // One that does not wait is not told.
         client.send(format!("{head}again"));
         let response = client.response();
-        assert!(response.status() == 200 && response.text().ends_with("again"), "{response:?}");
+        assert!(
+            response.status() == 200 && response.text().ends_with("again"),
+            "{response:?}"
+        );
     }
 }
 
 #[test]
 fn a_client_that_asks_in_vain_gets_the_answer_at_once() {
-    let server = Start::app("echo").args(["--request-body-limit", "10"]).start();
+    let server = Start::app("echo")
+        .args(["--request-body-limit", "10"])
+        .start();
     let mut client = server.connect();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 11\r\n\r\n");
     client.response().is_own(413);
@@ -182,7 +208,9 @@ fn what_breaks_the_grammar_is_400_and_the_end_of_the_connection() {
         "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ] {
         let mut client = server.connect();
-        client.send(format!("{request}GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"));
+        client.send(format!(
+            "{request}GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+        ));
         client.response().is_own(400);
         assert!(client.is_closed(), "{request:?}");
     }
@@ -191,9 +219,17 @@ fn what_breaks_the_grammar_is_400_and_the_end_of_the_connection() {
 #[test]
 fn a_chunk_that_breaks_the_grammar_ends_the_request() {
     let server = Start::app("app-echo").start();
-    for body in ["x\r\n", "3\r\nabcd\r\n0\r\n\r\n", "3 \r\nabc\r\n0\r\n\r\n", "-1\r\n", "ffffffffffffffffff\r\n"] {
+    for body in [
+        "x\r\n",
+        "3\r\nabcd\r\n0\r\n\r\n",
+        "3 \r\nabc\r\n0\r\n\r\n",
+        "-1\r\n",
+        "ffffffffffffffffff\r\n",
+    ] {
         let mut client = server.connect();
-        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}"));
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}"
+        ));
         client.response().is_own(400);
         assert!(client.is_closed(), "{body:?}");
     }
@@ -214,21 +250,52 @@ fn what_is_not_implemented_is_501_and_other_versions_505() {
 
 #[test]
 fn heads_that_are_too_large_are_414_and_431() {
-    let args = ["--limit-request-line", "100", "--limit-request-fields", "5", "--limit-request-field-size", "64"];
+    let args = [
+        "--limit-request-line",
+        "100",
+        "--limit-request-fields",
+        "5",
+        "--limit-request-field-size",
+        "64",
+    ];
     let server = Start::app("hello").args(args).start();
     let ask = |request: &str| {
         let mut client = server.connect();
         client.send(request);
         client.response()
     };
-    ask(&format!("GET /?a={} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(80))).is(200, "hello\n");
-    ask(&format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(100))).is_own(414);
-    ask(&format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(4))).is(200, "hello\n");
-    ask(&format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(5))).is_own(431);
-    ask(&format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(65))).is_own(431);
+    ask(&format!(
+        "GET /?a={} HTTP/1.1\r\nHost: a\r\n\r\n",
+        "a".repeat(80)
+    ))
+    .is(200, "hello\n");
+    ask(&format!(
+        "GET /{} HTTP/1.1\r\nHost: a\r\n\r\n",
+        "a".repeat(100)
+    ))
+    .is_own(414);
+    ask(&format!(
+        "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
+        "X: y\r\n".repeat(4)
+    ))
+    .is(200, "hello\n");
+    ask(&format!(
+        "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
+        "X: y\r\n".repeat(5)
+    ))
+    .is_own(431);
+    ask(&format!(
+        "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+        "y".repeat(65)
+    ))
+    .is_own(431);
     // Before the line has come to its end, and however long it would become.
     ask(&format!("GET /{}", "a".repeat(60_000))).is_own(414);
-    ask(&format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "y".repeat(60_000))).is_own(431);
+    ask(&format!(
+        "GET / HTTP/1.1\r\nHost: a\r\nX: {}",
+        "y".repeat(60_000)
+    ))
+    .is_own(431);
 }
 
 #[test]
@@ -271,14 +338,19 @@ fn without_keep_alive_the_response_says_that_it_is_the_last() {
 
 #[test]
 fn connections_beyond_the_limit_wait_until_there_is_room() {
-    let server = Start::app("hello").args(["--worker-connections", "2"]).start();
+    let server = Start::app("hello")
+        .args(["--worker-connections", "2"])
+        .start();
     let mut first = server.connect();
     let mut second = server.connect();
     first.get("/").is(200, "hello\n");
     second.get("/").is(200, "hello\n");
     let mut third = server.connect();
     third.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert!(third.is_silent(Duration::from_millis(300)), "the limit does not hold");
+    assert!(
+        third.is_silent(Duration::from_millis(300)),
+        "the limit does not hold"
+    );
     first.get("/").is(200, "hello\n");
     drop(second);
     third.response().is(200, "hello\n");
@@ -294,7 +366,10 @@ fn running_out_of_descriptors_is_survived() {
     first.get("/").is(200, "hello\n");
     // More than can be open, one after the other so that none is refused.
     let mut others: Vec<Client> = (0..100).map(|_| server.connect()).collect();
-    server.wait_log(&[" ERROR ", "cannot accept connections, they wait in the backlog"]);
+    server.wait_log(&[
+        " ERROR ",
+        "cannot accept connections, they wait in the backlog",
+    ]);
     first.get("/").is(200, "hello\n");
     let mut last = others.pop().expect("there are many");
     last.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -335,12 +410,19 @@ fn the_asterisk_and_the_absolute_form_are_understood() {
     client.send("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(client.response().text().starts_with("OPTIONS http a *\n"));
     client.send("GET http://b.example/path?q HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert!(client.response().text().starts_with("GET http b.example /path?q\n"));
+    assert!(
+        client
+            .response()
+            .text()
+            .starts_with("GET http b.example /path?q\n")
+    );
 }
 
 #[test]
 fn a_response_reaches_a_client_that_has_sent_more_than_was_read() {
-    let server = Start::app("echo").args(["--request-body-limit", "10"]).start();
+    let server = Start::app("echo")
+        .args(["--request-body-limit", "10"])
+        .start();
     for _ in 0..20 {
         let mut client = server.connect();
         client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n");

@@ -11,7 +11,11 @@ fn the_time_limit_is_504_and_waiting_is_no_cpu_time() {
     let worker = server.worker();
     server.get("/?ms=86400000").is_own(504);
     server.get("/?ms=150").is(200, "slept 150 ms\n");
-    server.wait_log(&[" WARN ", "GET /?ms=86400000: time limit reached", "app=\"wasi-sleep\""]);
+    server.wait_log(&[
+        " WARN ",
+        "GET /?ms=86400000: time limit reached",
+        "app=\"wasi-sleep\"",
+    ]);
     assert_eq!(server.worker(), worker);
 }
 
@@ -22,7 +26,10 @@ fn the_time_limit_cuts_a_response_that_has_begun() {
     client.send("GET /?n=2&interval_ms=86400000 HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(client.head().status, 200);
     assert_eq!(client.chunk().unwrap().unwrap(), b"chunk 0\n");
-    assert!(client.chunk().is_err(), "the response ends as if it were whole");
+    assert!(
+        client.chunk().is_err(),
+        "the response ends as if it were whole"
+    );
     assert!(client.is_closed());
 }
 
@@ -40,7 +47,9 @@ fn the_time_limit_holds_for_a_body_that_does_not_come() {
 
 #[test]
 fn cpu_time_is_limited_and_a_request_within_it_is_answered() {
-    let server = Start::app("app-work").args(["--cpu-timeout", "0.3"]).start();
+    let server = Start::app("app-work")
+        .args(["--cpu-timeout", "0.3"])
+        .start();
     server.get("/?iterations=0").is(200, "0 9e3779b97f4a7c15\n");
     assert_eq!(server.get("/?iterations=1000").status(), 200);
     server.get("/?iterations=100000000000").is_own(504);
@@ -60,7 +69,9 @@ fn cpu_time_of_an_earlier_request_is_not_charged_to_a_later_one() {
 #[test]
 fn a_request_body_that_is_too_long_is_413() {
     for name in ["echo", "app-echo"] {
-        let server = Start::app(name).args(["--request-body-limit", "1000"]).start();
+        let server = Start::app(name)
+            .args(["--request-body-limit", "1000"])
+            .start();
         let worker = server.worker();
         let mut client = server.connect();
         assert_eq!(client.post("/", pattern(1000)).status(), 200, "{name}");
@@ -80,15 +91,23 @@ fn a_request_body_that_is_too_long_is_413() {
 
 #[test]
 fn a_request_body_in_chunks_that_is_too_long_is_413() {
-    let server = Start::app("app-echo").args(["--request-body-limit", "1000"]).start();
+    let server = Start::app("app-echo")
+        .args(["--request-body-limit", "1000"])
+        .start();
     let mut client = server.connect();
     client.post_chunks("/", &[&"a".repeat(1001)]).is_own(413);
     let mut client = server.connect();
-    client.post_chunks("/", &[&"a".repeat(600), &"b".repeat(600)]).is_own(413);
+    client
+        .post_chunks("/", &[&"a".repeat(600), &"b".repeat(600)])
+        .is_own(413);
     // A guest that reads as it comes, and answers at the end.
-    let server = Start::app("wasi-sink").args(["--request-body-limit", "1000"]).start();
+    let server = Start::app("wasi-sink")
+        .args(["--request-body-limit", "1000"])
+        .start();
     let mut client = server.connect();
-    client.post_chunks("/", &[&"a".repeat(600), &"b".repeat(600)]).is_own(413);
+    client
+        .post_chunks("/", &[&"a".repeat(600), &"b".repeat(600)])
+        .is_own(413);
     let mut client = server.connect();
     client.post("/", "abc").is(200, "3 e71fa2190541574b\n");
 }
@@ -102,7 +121,10 @@ fn a_body_that_must_be_held_has_a_limit_of_its_own() {
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n");
     client.response().is_own(413);
     let server = Start::app("echo").args(args).start();
-    assert_eq!(server.connect().post("/", pattern(100_000)).body.len(), 100_000);
+    assert_eq!(
+        server.connect().post("/", pattern(100_000)).body.len(),
+        100_000
+    );
 }
 
 #[test]
@@ -115,7 +137,11 @@ fn memory_is_limited_for_each_app() {
     let granted = |target: &str| {
         let response = server.get(target);
         assert_eq!(response.status(), 200, "{response:?}");
-        let number = response.text().split(' ').next().and_then(|number| number.parse::<u32>().ok());
+        let number = response
+            .text()
+            .split(' ')
+            .next()
+            .and_then(|number| number.parse::<u32>().ok());
         number.expect("a number of MiB")
     };
     // What the component needs to be there at all is a part of it.
@@ -128,17 +154,26 @@ fn memory_is_limited_for_each_app() {
 
 #[test]
 fn an_app_that_needs_more_memory_than_its_limit_does_not_start() {
-    let ended = Start::app("app-big-memory").args(["--memory-limit", "32MiB"]).run();
+    let ended = Start::app("app-big-memory")
+        .args(["--memory-limit", "32MiB"])
+        .run();
     assert_eq!(ended.code, Some(4), "{ended:?}");
     assert!(ended.stderr.contains("memory"), "{ended:?}");
-    let server = Start::app("app-big-memory").args(["--memory-limit", "66MiB"]).start();
+    let server = Start::app("app-big-memory")
+        .args(["--memory-limit", "66MiB"])
+        .start();
     server.get("/").is(200, "1 of 67108864\n");
 }
 
 #[test]
 fn a_response_body_that_is_too_long_is_cut_off() {
-    for (name, target) in [("wasi-large", "/?bytes=10000000"), ("app-large", "/?bytes=10000000")] {
-        let server = Start::app(name).args(["--response-body-limit", "100000"]).start();
+    for (name, target) in [
+        ("wasi-large", "/?bytes=10000000"),
+        ("app-large", "/?bytes=10000000"),
+    ] {
+        let server = Start::app(name)
+            .args(["--response-body-limit", "100000"])
+            .start();
         assert_eq!(server.get("/?bytes=100000").body.len(), 100_000);
         let mut client = server.connect();
         client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
@@ -146,7 +181,10 @@ fn a_response_body_that_is_too_long_is_cut_off() {
             Ok(response) => response.is_own(500),
             Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof),
         }
-        server.wait_log(&[&format!("GET {target}: "), "longer than response-body-limit"]);
+        server.wait_log(&[
+            &format!("GET {target}: "),
+            "longer than response-body-limit",
+        ]);
     }
 }
 
@@ -181,7 +219,11 @@ fn requests_beyond_the_queue_are_503() {
         assert_eq!(response.field("retry-after"), Some("1"));
     }
     server.wait_log(&[" WARN ", "queue is full", "app=\"busy\""]);
-    assert_eq!(server.get("/hello").status(), 404, "another app has places of its own");
+    assert_eq!(
+        server.get("/hello").status(),
+        404,
+        "another app has places of its own"
+    );
     running.pop();
     queued.response().is(200, "slept 1 ms\n");
     server.get("/?ms=1").is(200, "slept 1 ms\n");
@@ -203,7 +245,14 @@ fn a_request_that_waits_in_vain_is_503() {
 
 #[test]
 fn a_client_that_leaves_the_queue_frees_its_place() {
-    let args = ["--timeout", "0", "--requests-in-flight", "1", "--request-queue", "1"];
+    let args = [
+        "--timeout",
+        "0",
+        "--requests-in-flight",
+        "1",
+        "--request-queue",
+        "1",
+    ];
     let server = Start::app("wasi-sleep").args(args).start();
     let mut running = waiting(&server, 1);
     assert!(running[0].is_silent(Duration::from_millis(200)));
@@ -227,20 +276,34 @@ fn host_objects_are_limited() {
 fn what_a_guest_prints_is_in_the_log_under_its_name() {
     let server = Start::app("wasi-print").start();
     server.get("/?lines=3").is(200, "printed\n");
-    for line in ["stdout: standard output, line 2", "stderr: standard error, line 2"] {
+    for line in [
+        "stdout: standard output, line 2",
+        "stderr: standard error, line 2",
+    ] {
         server.wait_log(&[" INFO ", line, "app=\"wasi-print\""]);
     }
 }
 
 #[test]
 fn what_a_guest_may_print_is_limited_for_each_request() {
-    let server = Start::app("wasi-print").args(["--guest-log-limit", "10KiB"]).start();
+    let server = Start::app("wasi-print")
+        .args(["--guest-log-limit", "10KiB"])
+        .start();
     for round in 1..=2 {
         server.get("/?lines=1000&bytes=100").is(200, "printed\n");
         let log = server.log();
-        let dropped = log.matches("the rest of what this request prints is dropped: guest-log-limit").count();
+        let dropped = log
+            .matches("the rest of what this request prints is dropped: guest-log-limit")
+            .count();
         assert_eq!(dropped, round);
-        let printed: usize = log.lines().filter(|line| line.contains(", line ")).map(str::len).sum();
-        assert!((8_000..25_000).contains(&(printed / round)), "{printed} bytes after {round} requests");
+        let printed: usize = log
+            .lines()
+            .filter(|line| line.contains(", line "))
+            .map(str::len)
+            .sum();
+        assert!(
+            (8_000..25_000).contains(&(printed / round)),
+            "{printed} bytes after {round} requests"
+        );
     }
 }

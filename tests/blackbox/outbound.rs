@@ -18,10 +18,16 @@ fn nothing_is_allowed_unless_it_is_named() {
     let upstream = Upstream::http();
     let url = format!("http://127.0.0.1:{}/x", upstream.port());
     let server = Start::app("wasi-fetch").start();
-    server.get(&fetch(&url)).is(502, "ErrorCode::HttpRequestDenied\n");
+    server
+        .get(&fetch(&url))
+        .is(502, "ErrorCode::HttpRequestDenied\n");
     let other = format!("http://127.0.0.1:{}", upstream.port() ^ 1);
-    let server = Start::app("wasi-fetch").args(["--outbound", &other, "--outbound", "https://127.0.0.1:*"]).start();
-    server.get(&fetch(&url)).is(502, "ErrorCode::HttpRequestDenied\n");
+    let server = Start::app("wasi-fetch")
+        .args(["--outbound", &other, "--outbound", "https://127.0.0.1:*"])
+        .start();
+    server
+        .get(&fetch(&url))
+        .is(502, "ErrorCode::HttpRequestDenied\n");
     assert_eq!(upstream.connections(), 0);
 }
 
@@ -34,8 +40,14 @@ fn what_is_named_is_reached_with_method_and_body() {
     let response = client.get(&fetch(&format!("{at}/some/path")));
     response.is(203, "GET /some/path \n");
     assert_eq!(response.field("x-passed-on"), Some("yes"));
-    client.post(&fetch(&format!("{at}/")), "the body").is(203, "POST / the body\n");
-    assert_eq!(Process::find(server.worker()).unwrap().threads, 1, "another thread sends");
+    client
+        .post(&fetch(&format!("{at}/")), "the body")
+        .is(203, "POST / the body\n");
+    assert_eq!(
+        Process::find(server.worker()).unwrap().threads,
+        1,
+        "another thread sends"
+    );
 }
 
 #[test]
@@ -45,7 +57,9 @@ fn connections_are_kept_for_later_requests() {
     let server = Start::app("wasi-fetch").args(["--outbound", &at]).start();
     let mut client = server.connect();
     for number in 0..20 {
-        client.get(&fetch(&format!("{at}/{number}"))).is(203, &format!("GET /{number} \n"));
+        client
+            .get(&fetch(&format!("{at}/{number}")))
+            .is(203, &format!("GET /{number} \n"));
     }
     assert_eq!(upstream.connections(), 1);
 }
@@ -65,7 +79,15 @@ fn a_pattern_with_a_star_reaches_no_private_address() {
     let port = upstream.port();
     let args = ["--outbound", "*", "--outbound", "http://*:*"];
     let server = Start::app("wasi-fetch").args(args).start();
-    for host in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "10.0.0.1", "169.254.169.254"] {
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "0.0.0.0",
+        "10.0.0.1",
+        "169.254.169.254",
+    ] {
         let response = server.get(&fetch(&format!("http://{host}:{port}/")));
         response.is(502, "ErrorCode::DestinationIpProhibited\n");
     }
@@ -80,7 +102,10 @@ fn a_pattern_with_a_star_reaches_no_private_address() {
 #[test]
 fn each_app_asks_only_whom_it_may() {
     let (one, two) = (Upstream::http(), Upstream::http());
-    let (at_one, at_two) = (format!("http://127.0.0.1:{}", one.port()), format!("http://127.0.0.1:{}", two.port()));
+    let (at_one, at_two) = (
+        format!("http://127.0.0.1:{}", one.port()),
+        format!("http://127.0.0.1:{}", two.port()),
+    );
     let server = Start::config(&format!(
         "[apps.one]\ncomponent = '{{wasi-fetch}}'\nroutes = ['/one']\noutbound = ['{at_one}']\n\
          [apps.two]\ncomponent = '{{wasi-fetch}}'\nroutes = ['/two']\noutbound = ['{at_two}']\n\
@@ -127,8 +152,17 @@ fn an_upstream_that_is_not_there_is_told_to_the_guest() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let at = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let server = Start::app("wasi-fetch").args(["--outbound", &at, "--outbound", "http://no-such-host.invalid"]).start();
-    server.get(&fetch(&format!("{at}/"))).is(502, "ErrorCode::ConnectionRefused\n");
+    let server = Start::app("wasi-fetch")
+        .args([
+            "--outbound",
+            &at,
+            "--outbound",
+            "http://no-such-host.invalid",
+        ])
+        .start();
+    server
+        .get(&fetch(&format!("{at}/")))
+        .is(502, "ErrorCode::ConnectionRefused\n");
     let response = server.get(&fetch("http://no-such-host.invalid/"));
     assert_eq!(response.status(), 502, "{response:?}");
 }
@@ -146,7 +180,10 @@ fn localhost() -> rustls::ServerConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ServerConfig::builder_with_provider(provider);
     let builder = builder.with_safe_default_protocol_versions().unwrap();
-    builder.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap()
+    builder
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap()
 }
 
 #[test]
@@ -159,12 +196,22 @@ fn https_is_spoken_with_servers_that_can_be_trusted_and_with_no_others() {
     };
     let server = start("authority.pem");
     let mut client = server.connect();
-    client.get(&fetch(&format!("{at}/secret"))).is(203, "GET /secret \n");
-    client.post(&fetch(&format!("{at}/secret")), "body").is(203, "POST /secret body\n");
+    client
+        .get(&fetch(&format!("{at}/secret")))
+        .is(203, "GET /secret \n");
+    client
+        .post(&fetch(&format!("{at}/secret")), "body")
+        .is(203, "POST /secret body\n");
     assert_eq!(upstream.connections(), 1);
-    assert_eq!(Process::find(server.worker()).unwrap().threads, 1, "another thread encrypts");
+    assert_eq!(
+        Process::find(server.worker()).unwrap().threads,
+        1,
+        "another thread encrypts"
+    );
     let server = start("other.pem");
-    server.get(&fetch(&format!("{at}/secret"))).is(502, "ErrorCode::TlsCertificateError\n");
+    server
+        .get(&fetch(&format!("{at}/secret")))
+        .is(502, "ErrorCode::TlsCertificateError\n");
 }
 
 #[test]
@@ -175,5 +222,8 @@ fn a_large_body_passes_through_a_guest_and_back() {
     let body = "0123456789".repeat(500_000);
     let response = server.connect().post(&fetch(&format!("{at}/")), &body);
     assert_eq!(response.status(), 203);
-    assert!(response.text() == format!("POST / {body}\n"), "{response:?}");
+    assert!(
+        response.text() == format!("POST / {body}\n"),
+        "{response:?}"
+    );
 }

@@ -12,7 +12,9 @@ fn signal_process(pid: i32, signal: Signal) {
 /// A client that has begun to get a response of lines, and how many will come.
 fn streaming(server: &Server, lines: usize, interval_ms: usize) -> Client {
     let mut client = server.connect();
-    client.send(format!("GET /?n={lines}&interval_ms={interval_ms} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    client.send(format!(
+        "GET /?n={lines}&interval_ms={interval_ms} HTTP/1.1\r\nHost: a\r\n\r\n"
+    ));
     assert_eq!(client.head().status, 200);
     assert_eq!(client.chunk().unwrap().unwrap(), b"chunk 0\n");
     client
@@ -53,7 +55,9 @@ fn a_graceful_stop_serves_requests_that_had_only_been_sent() {
 
 #[test]
 fn a_graceful_stop_drains_the_backlog() {
-    let mut server = Start::app("wasi-stream").args(["--worker-connections", "1"]).start();
+    let mut server = Start::app("wasi-stream")
+        .args(["--worker-connections", "1"])
+        .start();
     let mut first = streaming(&server, 4, 300);
     // The only place is taken: these wait in the kernel.
     let mut waiting: Vec<Client> = (0..5).map(|_| server.connect()).collect();
@@ -94,7 +98,9 @@ fn a_request_that_comes_while_the_worker_drains_is_the_last_of_its_connection() 
     server.signal(Signal::SIGTERM);
     server.wait_log(&["stopping gracefully"]);
     let address = server.address().clone();
-    until("the listener is closed", || Client::try_connect(&address).is_err());
+    until("the listener is closed", || {
+        Client::try_connect(&address).is_err()
+    });
     client.send("Host: a\r\n\r\n");
     let response = client.response();
     response.is(200, "chunk 0\n");
@@ -121,7 +127,8 @@ fn the_graceful_timeout_ends_a_stop_that_would_take_too_long() {
 #[test]
 fn a_quick_stop_waits_for_nothing() {
     for signal in [Signal::SIGINT, Signal::SIGQUIT] {
-        let start = Start::app("wasi-stream").args(["--timeout", "0", "--graceful-timeout", "3600"]);
+        let start =
+            Start::app("wasi-stream").args(["--timeout", "0", "--graceful-timeout", "3600"]);
         let mut server = start.start();
         let mut client = streaming(&server, 2, 86_400_000);
         server.signal(signal);
@@ -178,7 +185,10 @@ fn a_worker_that_is_killed_takes_no_other_with_it() {
         }
         Some(assert_eq!(chunks, 4))
     });
-    assert!(whole.count() > 0, "all responses broke off, or one worker had them all");
+    assert!(
+        whole.count() > 0,
+        "all responses broke off, or one worker had them all"
+    );
     until("the worker is replaced", || {
         let now = server.workers_now();
         now.len() == 2 && now.contains(&workers[1]) && !now.contains(&workers[0])
@@ -197,7 +207,10 @@ fn ttin_and_ttou_change_the_number_of_workers() {
     server.signal(Signal::SIGTTOU);
     server.workers(2);
     server.signal(Signal::SIGTTOU);
-    assert!(server.workers(1).contains(&first), "the last ones leave first");
+    assert!(
+        server.workers(1).contains(&first),
+        "the last ones leave first"
+    );
     server.signal(Signal::SIGTTOU);
     server.get("/").is(200, "hello\n");
     assert_eq!(server.worker(), first, "one worker is always left");
@@ -208,7 +221,13 @@ fn other_signals_to_all_processes_do_no_harm() {
     let server = Start::app("hello").args(["-w", "2"]).start();
     let before = server.workers(2);
     server.get("/").is(200, "hello\n");
-    for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGWINCH, Signal::SIGPIPE] {
+    for signal in [
+        Signal::SIGHUP,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGWINCH,
+        Signal::SIGPIPE,
+    ] {
         for pid in &before {
             signal_process(*pid, signal);
         }
@@ -232,7 +251,9 @@ fn a_worker_that_gives_no_sign_of_life_is_killed_and_replaced() {
     let stuck = server.worker();
     let mut client = server.connect();
     client.send("GET /spin HTTP/1.1\r\nHost: a\r\n\r\n");
-    until("the guest spins", || server.log().contains("heartbeat") || cpu_ms(stuck) > 200);
+    until("the guest spins", || {
+        server.log().contains("heartbeat") || cpu_ms(stuck) > 200
+    });
     // From here on it is as if the worker's own code hung.
     signal_process(stuck, Signal::SIGSTOP);
     server.wait_log(&["missed its heartbeat", "app=spin request=\"GET /spin\""]);
@@ -247,7 +268,11 @@ fn a_worker_that_gives_no_sign_of_life_is_killed_and_replaced() {
 /// CPU time that a process has used.
 fn cpu_ms(pid: i32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
-    text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0) / 1_000_000
+    text.split(' ')
+        .next()
+        .and_then(|ns| ns.parse::<u64>().ok())
+        .unwrap_or(0)
+        / 1_000_000
 }
 
 #[test]

@@ -10,7 +10,11 @@ use crate::harness::{Client, Process, Start, guest};
 fn who(client: &mut Client, host: &str, target: &str) -> String {
     let response = client.get_from(host, target);
     match response.status() {
-        200 => response.text().trim_start_matches("ME=").trim_end().to_owned(),
+        200 => response
+            .text()
+            .trim_start_matches("ME=")
+            .trim_end()
+            .to_owned(),
         status => status.to_string(),
     }
 }
@@ -66,10 +70,17 @@ fn a_request_goes_to_the_app_with_the_most_particular_route() {
 #[test]
 fn a_request_without_an_app_is_404() {
     let server = Start::config(&named(&[("blog", "'blog.example/posts'")])).start();
-    for (host, target) in [("other", "/posts"), ("blog.example", "/"), ("blog.example", "/postsx")] {
+    for (host, target) in [
+        ("other", "/posts"),
+        ("blog.example", "/"),
+        ("blog.example", "/postsx"),
+    ] {
         server.connect().get_from(host, target).is_own(404);
     }
-    assert_eq!(who(&mut server.connect(), "blog.example", "/posts/1"), "blog");
+    assert_eq!(
+        who(&mut server.connect(), "blog.example", "/posts/1"),
+        "blog"
+    );
     let mut client = server.connect();
     client.send("GET /posts HTTP/1.0\r\n\r\n");
     client.response().is_own(404);
@@ -79,7 +90,10 @@ fn a_request_without_an_app_is_404() {
 fn a_route_that_is_there_twice_is_an_error() {
     let ended = Start::config(&named(&[("one", "'/x'"), ("two", "'/x/'")])).run();
     assert_eq!(ended.code, Some(5), "{ended:?}");
-    assert!(ended.line().contains("`/x` is already that of apps.one"), "{ended:?}");
+    assert!(
+        ended.line().contains("`/x` is already that of apps.one"),
+        "{ended:?}"
+    );
 }
 
 #[test]
@@ -93,8 +107,14 @@ fn a_hundred_apps_are_served_by_the_same_workers() {
     let server = Start::config(&text).args(["-w", "2"]).start();
     let mut client = server.connect();
     for number in 0..100 {
-        assert_eq!(who(&mut client, "any", &format!("/{number}")), format!("app-{number}"));
-        assert_eq!(who(&mut client, &format!("h{number}.example"), "/"), format!("app-{number}"));
+        assert_eq!(
+            who(&mut client, "any", &format!("/{number}")),
+            format!("app-{number}")
+        );
+        assert_eq!(
+            who(&mut client, &format!("h{number}.example"), "/"),
+            format!("app-{number}")
+        );
     }
     assert_eq!(who(&mut client, "any", "/100"), "404");
 }
@@ -123,7 +143,11 @@ fn each_app_reaches_only_its_own_directories() {
         fs::write(folder.path().join(name).join("file"), format!("of {name}")).unwrap();
     }
     fs::write(folder.path().join("outside"), "of nobody").unwrap();
-    std::os::unix::fs::symlink(folder.path().join("outside"), folder.path().join("one/link")).unwrap();
+    std::os::unix::fs::symlink(
+        folder.path().join("outside"),
+        folder.path().join("one/link"),
+    )
+    .unwrap();
     let at = folder.path().display();
     let server = Start::config(&format!(
         "[apps.one]\ncomponent = '{{wasi-files}}'\nroutes = ['/one']\ndirs = ['{at}/one::/data']\n\
@@ -141,25 +165,51 @@ fn each_app_reaches_only_its_own_directories() {
     client.get("/one?path=/more/file").is(403, "not-granted\n");
     client.get("/none?path=/data/file").is(403, "not-granted\n");
     client.get("/one?path=/etc/passwd").is(403, "not-granted\n");
-    for path in ["/data/../two/file", "/data/../outside", "/data/link", "/data//etc/passwd", "/data/../../../../etc/passwd"] {
+    for path in [
+        "/data/../two/file",
+        "/data/../outside",
+        "/data/link",
+        "/data//etc/passwd",
+        "/data/../../../../etc/passwd",
+    ] {
         let response = client.get(&format!("/one?path={path}"));
-        assert!([403, 404].contains(&response.status()), "{path}: {response:?}");
+        assert!(
+            [403, 404].contains(&response.status()),
+            "{path}: {response:?}"
+        );
     }
-    client.get("/one?path=/data/new&write=hello").is(200, "wrote 5\n");
-    assert_eq!(fs::read_to_string(folder.path().join("one/new")).unwrap(), "hello");
+    client
+        .get("/one?path=/data/new&write=hello")
+        .is(200, "wrote 5\n");
+    assert_eq!(
+        fs::read_to_string(folder.path().join("one/new")).unwrap(),
+        "hello"
+    );
     client.get("/two?path=/more/new").is(200, "hello");
-    for target in ["/two?path=/data/new&write=x", "/two?path=/more/new&write=x", "/two?path=/more/new&remove"] {
+    for target in [
+        "/two?path=/data/new&write=x",
+        "/two?path=/more/new&write=x",
+        "/two?path=/more/new&remove",
+    ] {
         assert_eq!(client.get(target).status(), 403, "{target}");
     }
     assert!(!folder.path().join("two/new").exists());
-    client.get("/one?path=/data/new&remove").is(200, "removed\n");
+    client
+        .get("/one?path=/data/new&remove")
+        .is(200, "removed\n");
     assert!(!folder.path().join("one/new").exists());
-    assert_eq!(Process::find(server.worker()).unwrap().threads, 1, "files are worked on by another thread");
+    assert_eq!(
+        Process::find(server.worker()).unwrap().threads,
+        1,
+        "files are worked on by another thread"
+    );
 }
 
 #[test]
 fn a_directory_that_is_not_there_is_told_before_serving() {
-    let ended = Start::app("wasi-files").args(["--dir", "/no/such/folder::/data"]).run();
+    let ended = Start::app("wasi-files")
+        .args(["--dir", "/no/such/folder::/data"])
+        .run();
     assert!([Some(4), Some(5)].contains(&ended.code), "{ended:?}");
     assert!(ended.stderr.contains("/no/such/folder"), "{ended:?}");
     assert!(!ended.stderr.contains("Serving HTTP"), "{ended:?}");
@@ -170,7 +220,9 @@ fn sockets_are_not_for_guests() {
     let upstream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = upstream.local_addr().unwrap().port();
     let allowed = format!("http://127.0.0.1:{port}");
-    let server = Start::app("wasi-connect").args(["--outbound", &allowed]).start();
+    let server = Start::app("wasi-connect")
+        .args(["--outbound", &allowed])
+        .start();
     let response = server.get(&format!("/?port={port}"));
     assert_eq!(response.status(), 403, "{response:?}");
     upstream.set_nonblocking(true).unwrap();

@@ -16,7 +16,11 @@ fn a_component_of_our_world_is_served() {
     client.send("DELETE / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let response = client.response();
     assert_eq!(response.status(), 405);
-    assert!(response.field("allow").is_some_and(|allow| allow.contains("GET")));
+    assert!(
+        response
+            .field("allow")
+            .is_some_and(|allow| allow.contains("GET"))
+    );
 }
 
 #[test]
@@ -79,10 +83,18 @@ fn components_from_other_tool_chains_are_served_as_they_are() {
             let response = client.get("/path?and=query");
             response.is(200, &format!("hello from {name}: /path?and=query\n"));
         }
-        client.post("/", "body of a request").is(200, "body of a request");
-        let large = pattern(1 << 20).iter().map(|byte| byte % 95 + 32).collect::<Vec<u8>>();
+        client
+            .post("/", "body of a request")
+            .is(200, "body of a request");
+        let large = pattern(1 << 20)
+            .iter()
+            .map(|byte| byte % 95 + 32)
+            .collect::<Vec<u8>>();
         let response = client.post("/", &large);
-        assert!(response.status() == 200 && response.body == large, "{name} gives a body back");
+        assert!(
+            response.status() == 200 && response.body == large,
+            "{name} gives a body back"
+        );
         client.send("DELETE / HTTP/1.1\r\nHost: localhost\r\n\r\n");
         client.response().is(405, "only GET and POST\n");
     }
@@ -112,7 +124,13 @@ fn memory_of_one_request_is_not_seen_by_the_next() {
     for _ in 0..20 {
         client.get("/grow?mib=20").is(200, "20 of 20 MiB\n");
         let response = client.get("/?bytes=100000");
-        assert!(response.body.iter().zip((b'a'..=b'z').cycle()).all(|(found, expect)| *found == expect));
+        assert!(
+            response
+                .body
+                .iter()
+                .zip((b'a'..=b'z').cycle())
+                .all(|(found, expect)| *found == expect)
+        );
     }
 }
 
@@ -120,7 +138,9 @@ fn memory_of_one_request_is_not_seen_by_the_next() {
 fn a_body_larger_than_memory_passes_through() {
     const BYTES: usize = 300 << 20;
     const MOST_MEMORY: u64 = 64 << 20;
-    let server = Start::app("echo").args(["--request-body-limit", "0", "--timeout", "0"]).start();
+    let server = Start::app("echo")
+        .args(["--request-body-limit", "0", "--timeout", "0"])
+        .start();
     server.connect().post("/", "warm").is(200, "warm");
     let worker = server.worker();
     let before = Process::peak_memory(worker);
@@ -158,14 +178,26 @@ fn a_body_larger_than_memory_passes_through() {
 fn a_response_of_any_length_arrives_whole() {
     let server = Start::app("wasi-large").start();
     let mut client = server.connect();
-    for bytes in [0, 1, 25, 16_383, 16_384, 16_385, 53_248, 1_000_003, 20_000_000] {
+    for bytes in [
+        0, 1, 25, 16_383, 16_384, 16_385, 53_248, 1_000_003, 20_000_000,
+    ] {
         for declare in ["", "&declare"] {
             let response = client.get(&format!("/?bytes={bytes}{declare}"));
-            assert_eq!((response.status(), response.body.len()), (200, bytes), "{declare}");
+            assert_eq!(
+                (response.status(), response.body.len()),
+                (200, bytes),
+                "{declare}"
+            );
             let declared = response.field("content-length").is_some();
             assert!(declared || declare.is_empty(), "{:?}", response.head);
             let filler = (b'a'..=b'z').cycle();
-            assert!(response.body.iter().zip(filler).all(|(found, expect)| *found == expect));
+            assert!(
+                response
+                    .body
+                    .iter()
+                    .zip(filler)
+                    .all(|(found, expect)| *found == expect)
+            );
         }
     }
     let server = Start::app("app-large").start();
@@ -182,7 +214,9 @@ fn a_body_arrives_unchanged_however_it_is_cut() {
     let mut client = server.connect();
     client.post("/", "").is(200, "0 cbf29ce484222325\n");
     client.post("/", "abc").is(200, "3 e71fa2190541574b\n");
-    client.post_chunks("/", &["a", "b", "c"]).is(200, "3 e71fa2190541574b\n");
+    client
+        .post_chunks("/", &["a", "b", "c"])
+        .is(200, "3 e71fa2190541574b\n");
     let body = pattern(3_000_000);
     let expect = format!("{} {:016x}\n", body.len(), fnv1a(&body));
     client.post("/", &body).is(200, &expect);
@@ -257,7 +291,10 @@ fn a_client_that_goes_away_before_the_response_cancels_its_instance() {
     client.send("GET /?ms=86400000 HTTP/1.1\r\nHost: a\r\n\r\n");
     let mut next = server.connect();
     next.send("GET /?ms=1 HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert!(next.is_silent(std::time::Duration::from_millis(300)), "the only place was not taken");
+    assert!(
+        next.is_silent(std::time::Duration::from_millis(300)),
+        "the only place was not taken"
+    );
     drop(client);
     next.response().is(200, "slept 1 ms\n");
 }
@@ -275,7 +312,10 @@ fn a_client_that_goes_away_in_the_middle_of_its_body_is_no_error() {
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc");
     client.finish_sending();
     assert!(client.is_closed());
-    server.connect().post("/", "abc").is(200, "3 e71fa2190541574b\n");
+    server
+        .connect()
+        .post("/", "abc")
+        .is(200, "3 e71fa2190541574b\n");
     assert_eq!(server.worker(), worker);
 }
 
@@ -360,7 +400,9 @@ fn each_app_gets_its_own_random_numbers() {
 
 #[test]
 fn the_whole_of_wasi_is_there_for_an_app_of_our_world() {
-    let server = Start::app("app-wasi").args(["-e", "A=1", "-e", "B=2"]).start();
+    let server = Start::app("app-wasi")
+        .args(["-e", "A=1", "-e", "B=2"])
+        .start();
     server.get("/").is(200, "A=1\nB=2\n");
     server.wait_log(&["stdout: a line on standard output"]);
     server.wait_log(&["stderr: a line on standard error"]);
@@ -375,7 +417,9 @@ fn a_slow_reader_holds_up_nobody_else() {
         assert_eq!(client.head().status, 200);
     }
     // What they do not read waits; others are served meanwhile.
-    server.get("/?bytes=100").is(200, &"abcdefghijklmnopqrstuvwxyz".repeat(4)[..100]);
+    server
+        .get("/?bytes=100")
+        .is(200, &"abcdefghijklmnopqrstuvwxyz".repeat(4)[..100]);
     for client in &mut slow {
         let mut bytes = 0;
         while let Some(chunk) = client.chunk().unwrap() {
@@ -383,5 +427,7 @@ fn a_slow_reader_holds_up_nobody_else() {
         }
         assert_eq!(bytes, 50_000_000);
     }
-    until("all connections are idle", || server.workers_now().len() == 1);
+    until("all connections are idle", || {
+        server.workers_now().len() == 1
+    });
 }

@@ -201,8 +201,11 @@ impl World {
                 match &message {
                     FromChild::Ready => child.said_ready = true,
                     FromChild::Loaded => child.said_loaded = true,
-                    FromChild::Failed { code, .. } => child.failed_with = Some(*code),
-                    FromChild::Artefact { .. } => {}
+                    // Too late, it is a lie.
+                    FromChild::Failed { code, .. } if !child.said_ready && !child.said_loaded => {
+                        child.failed_with = child.failed_with.or(Some(*code));
+                    }
+                    FromChild::Failed { .. } | FromChild::Artefact { .. } => {}
                 }
                 self.step(Event::FromChild { child: id, message });
             }

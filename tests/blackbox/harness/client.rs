@@ -24,7 +24,9 @@ impl Address {
         if let Some(path) = url.strip_prefix("unix:") {
             return Self::Unix(PathBuf::from(path));
         }
-        let address = url.strip_prefix("http://").and_then(|rest| rest.strip_suffix('/'));
+        let address = url
+            .strip_prefix("http://")
+            .and_then(|rest| rest.strip_suffix('/'));
         let address = address.and_then(|text| text.parse().ok());
         Self::Tcp(address.unwrap_or_else(|| panic!("not an address: {url}")))
     }
@@ -106,7 +108,11 @@ impl Head {
     pub fn field(&self, name: &str) -> Option<&str> {
         let mut values = self.fields.iter().filter(|(known, _)| known == name);
         let value = values.next().map(|(_, value)| value.as_str());
-        assert_eq!(values.next(), None, "{name} is there more than once: {self:?}");
+        assert_eq!(
+            values.next(),
+            None,
+            "{name} is there more than once: {self:?}"
+        );
         value
     }
 }
@@ -114,15 +120,30 @@ impl Head {
 /// As much as a person reads.
 impl fmt::Debug for Head {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fields = self.fields.iter().take(20).map(|(name, value)| (name, abridged(value.as_bytes())));
-        write!(formatter, "{} {:?}", self.status, fields.collect::<Vec<_>>())
+        let fields = self
+            .fields
+            .iter()
+            .take(20)
+            .map(|(name, value)| (name, abridged(value.as_bytes())));
+        write!(
+            formatter,
+            "{} {:?}",
+            self.status,
+            fields.collect::<Vec<_>>()
+        )
     }
 }
 
 /// As much as a person reads.
 impl fmt::Debug for Response {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{:?} {:?} {} bytes", self.head, abridged(&self.body), self.body.len())
+        write!(
+            formatter,
+            "{:?} {:?} {} bytes",
+            self.head,
+            abridged(&self.body),
+            self.body.len()
+        )
     }
 }
 
@@ -180,7 +201,10 @@ impl Client {
 
     pub fn try_connect(address: &Address) -> io::Result<Self> {
         let output = Socket::connect(address)?;
-        Ok(Self { input: BufReader::new(output.try_clone()?), output })
+        Ok(Self {
+            input: BufReader::new(output.try_clone()?),
+            output,
+        })
     }
 
     /// Sends bytes as they are.
@@ -194,7 +218,9 @@ impl Client {
 
     /// Says that nothing more will be sent.
     pub fn finish_sending(&mut self) {
-        self.output.shutdown_write().expect("the connection is open");
+        self.output
+            .shutdown_write()
+            .expect("the connection is open");
     }
 
     /// Another handle to send with, while this one reads.
@@ -218,14 +244,18 @@ impl Client {
     pub fn post(&mut self, target: &str, body: impl AsRef<[u8]>) -> Response {
         let body = body.as_ref();
         let length = body.len();
-        self.send(format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"));
+        self.send(format!(
+            "POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
+        ));
         self.send(body);
         self.response()
     }
 
     /// Sends a POST request in chunks and reads the response.
     pub fn post_chunks(&mut self, target: &str, chunks: &[&str]) -> Response {
-        self.send(format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"));
+        self.send(format!(
+            "POST {target} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        ));
         for chunk in chunks {
             self.send(format!("{:x}\r\n{chunk}\r\n", chunk.len()));
         }
@@ -260,9 +290,14 @@ impl Client {
 
     fn try_head(&mut self) -> io::Result<Head> {
         let line = self.line()?;
-        let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+        let status = line
+            .strip_prefix("HTTP/1.1 ")
+            .and_then(|rest| rest.get(..3)?.parse().ok());
         let status = status.unwrap_or_else(|| panic!("not a status line: {line}"));
-        Ok(Head { status, fields: self.fields()? })
+        Ok(Head {
+            status,
+            fields: self.fields()?,
+        })
     }
 
     fn fields(&mut self) -> io::Result<Vec<(String, String)>> {
@@ -272,7 +307,9 @@ impl Client {
             if line.is_empty() {
                 return Ok(fields);
             }
-            let (name, value) = line.split_once(": ").unwrap_or_else(|| panic!("not a field: {line}"));
+            let (name, value) = line
+                .split_once(": ")
+                .unwrap_or_else(|| panic!("not a field: {line}"));
             fields.push((name.to_ascii_lowercase(), value.to_owned()));
         }
     }
@@ -284,7 +321,9 @@ impl Client {
             return Err(ErrorKind::UnexpectedEof.into());
         }
         let text = String::from_utf8(line).expect("it is text");
-        let text = text.strip_suffix("\r\n").unwrap_or_else(|| panic!("not a line: {text:?}"));
+        let text = text
+            .strip_suffix("\r\n")
+            .unwrap_or_else(|| panic!("not a line: {text:?}"));
         Ok(text.to_owned())
     }
 
@@ -293,7 +332,10 @@ impl Client {
         if head.status < 200 || [204, 304].contains(&head.status) {
             return Ok(body);
         }
-        match (head.field("content-length"), head.field("transfer-encoding")) {
+        match (
+            head.field("content-length"),
+            head.field("transfer-encoding"),
+        ) {
             (Some(length), None) => {
                 body.resize(length.parse().expect("the length is a number"), 0);
                 self.input.read_exact(&mut body)?;
@@ -304,7 +346,11 @@ impl Client {
                 }
             }
             (None, None) => {
-                assert_eq!(head.field("connection"), Some("close"), "no length: {head:?}");
+                assert_eq!(
+                    head.field("connection"),
+                    Some("close"),
+                    "no length: {head:?}"
+                );
                 self.input.read_to_end(&mut body)?;
             }
             (_, Some(_)) => panic!("two framings: {head:?}"),
@@ -315,7 +361,8 @@ impl Client {
     /// Reads a chunk; `None` is the last one.
     pub fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
         let line = self.line()?;
-        let size = usize::from_str_radix(&line, 16).unwrap_or_else(|_| panic!("not a size: {line}"));
+        let size =
+            usize::from_str_radix(&line, 16).unwrap_or_else(|_| panic!("not a size: {line}"));
         let mut chunk = vec![0; size];
         self.input.read_exact(&mut chunk)?;
         let end = self.line()?;
@@ -333,11 +380,21 @@ impl Client {
 
     /// Whether nothing has come by now.
     pub fn is_silent(&mut self, moment: Duration) -> bool {
-        let Socket::Tcp(stream) = self.input.get_ref() else { panic!("only for TCP") };
-        stream.set_read_timeout(Some(moment)).expect("a timeout can be set");
+        let Socket::Tcp(stream) = self.input.get_ref() else {
+            panic!("only for TCP")
+        };
+        stream
+            .set_read_timeout(Some(moment))
+            .expect("a timeout can be set");
         let result = self.input.fill_buf().map(<[u8]>::is_empty);
-        let Socket::Tcp(stream) = self.input.get_ref() else { panic!("only for TCP") };
-        stream.set_read_timeout(Some(READ_PATIENCE)).expect("a timeout can be set");
-        result.is_err_and(|error| [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()))
+        let Socket::Tcp(stream) = self.input.get_ref() else {
+            panic!("only for TCP")
+        };
+        stream
+            .set_read_timeout(Some(READ_PATIENCE))
+            .expect("a timeout can be set");
+        result.is_err_and(|error| {
+            [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind())
+        })
     }
 }

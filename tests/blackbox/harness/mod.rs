@@ -42,7 +42,11 @@ pub fn in_repository(path: &str) -> PathBuf {
 /// The path of a guest's component.
 pub fn guest(name: &str) -> String {
     let path = in_repository("tests/guests/target/components").join(format!("{name}.wasm"));
-    assert!(path.exists(), "{} is not there: run tests/guests/build", path.display());
+    assert!(
+        path.exists(),
+        "{} is not there: run tests/guests/build",
+        path.display()
+    );
     path.to_str().expect("the path is text").to_owned()
 }
 

@@ -17,7 +17,9 @@ impl Process {
     pub fn all() -> Vec<Self> {
         let entries = fs::read_dir("/proc").expect("/proc can be read");
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        names.filter_map(|name| Self::find(name.parse().ok()?)).collect()
+        names
+            .filter_map(|name| Self::find(name.parse().ok()?))
+            .collect()
     }
 
     /// The process with this number.
@@ -31,7 +33,12 @@ impl Process {
             return None;
         }
         let threads = usize::try_from(number(17)?).ok()?;
-        Some(Self { pid, parent: number(1)?, group: number(2)?, threads })
+        Some(Self {
+            pid,
+            parent: number(1)?,
+            group: number(2)?,
+            threads,
+        })
     }
 
     /// The most memory that it had at once, in bytes.

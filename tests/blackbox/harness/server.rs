@@ -37,7 +37,10 @@ pub struct Start {
 impl Start {
     /// A server without an app: the verb, and what every test wants.
     pub fn new(verb: &str) -> Self {
-        let cache = shared_cache().to_str().expect("the path is text").to_owned();
+        let cache = shared_cache()
+            .to_str()
+            .expect("the path is text")
+            .to_owned();
         let env = [
             ("PATH", std::env::var("PATH").unwrap_or_default()),
             ("RGUNICORN_CACHE_DIR", cache),
@@ -143,10 +146,16 @@ impl Start {
         let mut server = self.spawn();
         let mut stdout = server.child.stdout.take().expect("it is a pipe");
         let mut output = String::new();
-        stdout.read_to_string(&mut output).expect("the output is text");
+        stdout
+            .read_to_string(&mut output)
+            .expect("the output is text");
         let status = server.wait_exit();
         server.no_process_is_left();
-        Ended { code: status.code(), stdout: output, stderr: server.log() }
+        Ended {
+            code: status.code(),
+            stdout: output,
+            stderr: server.log(),
+        }
     }
 }
 
@@ -206,8 +215,13 @@ fn with_guests(text: &str) -> String {
 
 /// The folder of compiled guests that all tests share: an interpreter takes a while.
 fn shared_cache() -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("blackbox").join("cache");
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+        .join("blackbox")
+        .join("cache");
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&path);
     made.expect("the cache's folder can be made");
     path
 }
@@ -273,19 +287,29 @@ pub struct Server {
 
 impl Server {
     fn wait_ready(&mut self) {
-        let ready = self.log.wait(START_PATIENCE, |log| log.contains("Serving HTTP on ").then_some(()));
+        let ready = self.log.wait(START_PATIENCE, |log| {
+            log.contains("Serving HTTP on ").then_some(())
+        });
         assert!(ready.is_some(), "the server did not start");
-        self.addresses = self.ready_lines(1).iter().map(|url| Address::of_url(url)).collect();
+        self.addresses = self
+            .ready_lines(1)
+            .iter()
+            .map(|url| Address::of_url(url))
+            .collect();
     }
 
     /// The URLs of the first so many ready lines.
     pub fn ready_lines(&self, count: usize) -> Vec<String> {
         let find = |log: &str| {
-            let lines = log.lines().filter_map(|line| line.strip_prefix("Serving HTTP on "));
+            let lines = log
+                .lines()
+                .filter_map(|line| line.strip_prefix("Serving HTTP on "));
             let urls: Vec<String> = lines.map(str::to_owned).collect();
             (urls.len() >= count).then_some(urls)
         };
-        self.log.wait(PATIENCE, find).expect("there are so many ready lines")
+        self.log
+            .wait(PATIENCE, find)
+            .expect("there are so many ready lines")
     }
 
     /// Where it listens first.
@@ -319,7 +343,9 @@ impl Server {
 
     /// The processes of the workers, as many as there are.
     pub fn workers_now(&self) -> Vec<i32> {
-        let children = Process::all().into_iter().filter(|process| process.parent == self.pid());
+        let children = Process::all()
+            .into_iter()
+            .filter(|process| process.parent == self.pid());
         children.map(|process| process.pid).collect()
     }
 
@@ -347,7 +373,9 @@ impl Server {
     pub fn wait_log(&self, parts: &[&str]) -> String {
         let holds = |line: &&str| parts.iter().all(|part| line.contains(part));
         let find = |log: &str| log.lines().find(holds).map(str::to_owned);
-        self.log.wait(PATIENCE, find).unwrap_or_else(|| panic!("not in the log: {parts:?}"))
+        self.log
+            .wait(PATIENCE, find)
+            .unwrap_or_else(|| panic!("not in the log: {parts:?}"))
     }
 
     /// The test makes the server log errors.
@@ -357,7 +385,9 @@ impl Server {
 
     /// Waits until the arbiter has ended, and its log with it.
     pub fn wait_exit(&mut self) -> ExitStatus {
-        let status = until_some("the server ends", || self.child.try_wait().expect("it is our child"));
+        let status = until_some("the server ends", || {
+            self.child.try_wait().expect("it is our child")
+        });
         self.ended = true;
         status
     }
@@ -365,7 +395,9 @@ impl Server {
     /// Waits until nothing of it runs any more, and its log is complete.
     pub fn no_process_is_left(&mut self) {
         let group = self.pid();
-        until("no process is left", || !Process::all().iter().any(|process| process.group == group));
+        until("no process is left", || {
+            !Process::all().iter().any(|process| process.group == group)
+        });
         if let Some(reader) = self.reader.take() {
             reader.join().expect("the log was read");
         }
@@ -388,7 +420,10 @@ impl Server {
             line.contains(" ERROR ") || (line.contains("panicked at") && !line.contains(" INFO "))
         };
         let error = log.lines().find(is_error);
-        assert!(self.errors_expected || error.is_none(), "an error in the log: {error:?}");
+        assert!(
+            self.errors_expected || error.is_none(),
+            "an error in the log: {error:?}"
+        );
     }
 
     /// Kills all of it, for a test that leaves it in no state to stop.

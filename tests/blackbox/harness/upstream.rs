@@ -23,7 +23,9 @@ impl Upstream {
         let config = Arc::new(config);
         Self::new(move |stream| {
             let session = rustls::ServerConnection::new(Arc::clone(&config));
-            session.map(|session| rustls::StreamOwned::new(session, stream)).map_err(io::Error::other)
+            session
+                .map(|session| rustls::StreamOwned::new(session, stream))
+                .map_err(io::Error::other)
         })
     }
 
@@ -60,7 +62,9 @@ impl Upstream {
 fn serve(stream: impl Read + Write) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
-        let Some(line) = line(&mut stream)? else { return Ok(()) };
+        let Some(line) = line(&mut stream)? else {
+            return Ok(());
+        };
         let mut length = None;
         while let Some(field) = self::line(&mut stream)?.filter(|field| !field.is_empty()) {
             if let Some(value) = field.to_ascii_lowercase().strip_prefix("content-length: ") {
@@ -72,7 +76,10 @@ fn serve(stream: impl Read + Write) -> io::Result<()> {
         let body = body(&mut stream, length)?;
         let (request, _) = line.rsplit_once(' ').unwrap_or_default();
         let text = format!("{request} {}\n", String::from_utf8_lossy(&body));
-        let head = format!("HTTP/1.1 203 Fine\r\nContent-Length: {}\r\n\r\n", text.len());
+        let head = format!(
+            "HTTP/1.1 203 Fine\r\nContent-Length: {}\r\n\r\n",
+            text.len()
+        );
         let stream = stream.get_mut();
         stream.write_all((head + &text).as_bytes())?;
         stream.flush()?;
