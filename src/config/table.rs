@@ -189,7 +189,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     setting(
         Group::Limits,
         "request-queue",
-        "128",
+        "1024",
         Scope::Both(Kind::Count {
             at: |app| &mut app.limits.request_queue,
             least: 0,

@@ -181,7 +181,7 @@ fn the_defaults() {
                 buffered_body: 8 << 20,
                 response_body: None,
                 requests_in_flight: 64,
-                request_queue: 128,
+                request_queue: 1024,
                 guest_log: 64 << 10,
             },
             origins: config.apps[0].origins.clone(),

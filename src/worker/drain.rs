@@ -15,7 +15,10 @@ use crate::sys::channel::{Channel, Recv};
 use crate::sys::signals::{Signal, SignalQueue};
 use crate::sys::watch::watch;
 
-/// Why a worker ends at once.
+/// What a worker takes longer than the arbiter, which is to be the one that ends it and says why.
+const SPARE: Duration = Duration::from_secs(5);
+
+/// Why a worker ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
     /// Finish what is in flight, then end.
@@ -43,7 +46,7 @@ pub(super) async fn until_done(
     tokio::select! {
         () = drained(shared, accepting) => {}
         () = quit(&signals) => {}
-        () = tokio::time::sleep(graceful) => {
+        () = tokio::time::sleep(graceful.saturating_add(SPARE)) => {
             tracing::warn!("{} connections were not finished in time", shared.connections());
         }
     }

@@ -13,14 +13,14 @@ const READ_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
+pub(crate) enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
 impl Address {
     /// The address in a ready line.
-    pub fn of_url(url: &str) -> Self {
+    pub(crate) fn of_url(url: &str) -> Self {
         if let Some(path) = url.strip_prefix("unix:") {
             return Self::Unix(PathBuf::from(path));
         }
@@ -98,14 +98,14 @@ impl Write for Socket {
 
 /// The head of a response.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Head {
-    pub status: u16,
-    pub fields: Vec<(String, String)>,
+pub(crate) struct Head {
+    pub(crate) status: u16,
+    pub(crate) fields: Vec<(String, String)>,
 }
 
 impl Head {
     /// The value of a field that is there once at most.
-    pub fn field(&self, name: &str) -> Option<&str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut values = self.fields.iter().filter(|(known, _)| known == name);
         let value = values.next().map(|(_, value)| value.as_str());
         assert_eq!(
@@ -153,33 +153,33 @@ fn abridged(bytes: &[u8]) -> String {
 
 /// A response.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Response {
-    pub head: Head,
-    pub body: Vec<u8>,
+pub(crate) struct Response {
+    pub(crate) head: Head,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Response {
-    pub fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.head.status
     }
 
-    pub fn field(&self, name: &str) -> Option<&str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.head.field(name)
     }
 
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("the body is text")
     }
 
     /// Checks status and body in one.
     #[track_caller]
-    pub fn is(&self, status: u16, text: &str) {
+    pub(crate) fn is(&self, status: u16, text: &str) {
         assert_eq!((self.status(), self.text()), (status, text));
     }
 
     /// Checks that it is the server's own answer with this status, which tells nothing else.
     #[track_caller]
-    pub fn is_own(&self, status: u16) {
+    pub(crate) fn is_own(&self, status: u16) {
         assert_eq!(self.status(), status, "{self:?}");
         assert!(self.text().starts_with(&format!("{status} ")), "{self:?}");
         assert_eq!(self.text().lines().count(), 1, "{self:?}");
@@ -189,17 +189,17 @@ impl Response {
 
 /// A connection to a server.
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     input: BufReader<Socket>,
     output: Socket,
 }
 
 impl Client {
-    pub fn connect(address: &Address) -> Self {
+    pub(crate) fn connect(address: &Address) -> Self {
         Self::try_connect(address).expect("the server accepts connections")
     }
 
-    pub fn try_connect(address: &Address) -> io::Result<Self> {
+    pub(crate) fn try_connect(address: &Address) -> io::Result<Self> {
         let output = Socket::connect(address)?;
         Ok(Self {
             input: BufReader::new(output.try_clone()?),
@@ -208,40 +208,40 @@ impl Client {
     }
 
     /// Sends bytes as they are.
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).expect("the bytes can be sent");
     }
 
-    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.output.write_all(bytes.as_ref())
     }
 
     /// Says that nothing more will be sent.
-    pub fn finish_sending(&mut self) {
+    pub(crate) fn finish_sending(&mut self) {
         self.output
             .shutdown_write()
             .expect("the connection is open");
     }
 
     /// Another handle to send with, while this one reads.
-    pub fn sender(&self) -> impl Write + Send + use<> {
+    pub(crate) fn sender(&self) -> impl Write + Send + use<> {
         self.output.try_clone().expect("the socket can be shared")
     }
 
     /// Sends a GET request and reads the response.
-    pub fn get(&mut self, target: &str) -> Response {
+    pub(crate) fn get(&mut self, target: &str) -> Response {
         self.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         self.response()
     }
 
     /// Sends a GET request to a host and reads the response.
-    pub fn get_from(&mut self, host: &str, target: &str) -> Response {
+    pub(crate) fn get_from(&mut self, host: &str, target: &str) -> Response {
         self.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
         self.response()
     }
 
     /// Sends a POST request with its length and reads the response.
-    pub fn post(&mut self, target: &str, body: impl AsRef<[u8]>) -> Response {
+    pub(crate) fn post(&mut self, target: &str, body: impl AsRef<[u8]>) -> Response {
         let body = body.as_ref();
         let length = body.len();
         self.send(format!(
@@ -252,7 +252,7 @@ impl Client {
     }
 
     /// Sends a POST request in chunks and reads the response.
-    pub fn post_chunks(&mut self, target: &str, chunks: &[&str]) -> Response {
+    pub(crate) fn post_chunks(&mut self, target: &str, chunks: &[&str]) -> Response {
         self.send(format!(
             "POST {target} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         ));
@@ -265,7 +265,7 @@ impl Client {
 
     /// Reads a whole response to anything but HEAD.
     #[track_caller]
-    pub fn response(&mut self) -> Response {
+    pub(crate) fn response(&mut self) -> Response {
         match self.try_response() {
             Ok(response) => response,
             Err(error) => panic!("no whole response: {error}"),
@@ -273,7 +273,7 @@ impl Client {
     }
 
     /// Reads a whole response; an error tells where it ended.
-    pub fn try_response(&mut self) -> io::Result<Response> {
+    pub(crate) fn try_response(&mut self) -> io::Result<Response> {
         let head = self.try_head()?;
         let body = self.body(&head)?;
         Ok(Response { head, body })
@@ -281,7 +281,7 @@ impl Client {
 
     /// Reads the head of a response.
     #[track_caller]
-    pub fn head(&mut self) -> Head {
+    pub(crate) fn head(&mut self) -> Head {
         match self.try_head() {
             Ok(head) => head,
             Err(error) => panic!("no head of a response: {error}"),
@@ -359,7 +359,7 @@ impl Client {
     }
 
     /// Reads a chunk; `None` is the last one.
-    pub fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
         let line = self.line()?;
         let size =
             usize::from_str_radix(&line, 16).unwrap_or_else(|_| panic!("not a size: {line}"));
@@ -371,7 +371,7 @@ impl Client {
     }
 
     /// Waits until the server closes the connection, and says whether it sent nothing before.
-    pub fn is_closed(&mut self) -> bool {
+    pub(crate) fn is_closed(&mut self) -> bool {
         match self.input.fill_buf() {
             Ok(bytes) => bytes.is_empty(),
             Err(error) => error.kind() == ErrorKind::ConnectionReset,
@@ -379,7 +379,7 @@ impl Client {
     }
 
     /// Whether nothing has come by now.
-    pub fn is_silent(&mut self, moment: Duration) -> bool {
+    pub(crate) fn is_silent(&mut self, moment: Duration) -> bool {
         let Socket::Tcp(stream) = self.input.get_ref() else {
             panic!("only for TCP")
         };

@@ -6,24 +6,24 @@ mod process;
 mod server;
 mod upstream;
 
-pub use client::{Address, Client, Response};
-pub use process::{Process, limited};
-pub use server::{Server, Start};
-pub use upstream::Upstream;
+pub(crate) use client::{Address, Client, Response};
+pub(crate) use process::{Process, limited};
+pub(crate) use server::{Server, Start};
+pub(crate) use upstream::Upstream;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long anything but a start may take before the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until something is so.
-pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     until_some(what, || is_so().then_some(()));
 }
 
 /// Waits until there is a value.
-pub fn until_some<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until_some<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = find() {
@@ -35,12 +35,12 @@ pub fn until_some<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
 }
 
 /// The path of a file in the repository.
-pub fn in_repository(path: &str) -> PathBuf {
+pub(crate) fn in_repository(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// The path of a guest's component.
-pub fn guest(name: &str) -> String {
+pub(crate) fn guest(name: &str) -> String {
     let path = in_repository("tests/guests/target/components").join(format!("{name}.wasm"));
     assert!(
         path.exists(),
@@ -51,6 +51,6 @@ pub fn guest(name: &str) -> String {
 }
 
 /// So many bytes in which every position can be told from its neighbours.
-pub fn pattern(bytes: usize) -> Vec<u8> {
+pub(crate) fn pattern(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (at % 251) as u8).collect()
 }

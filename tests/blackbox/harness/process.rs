@@ -5,16 +5,16 @@ use std::process::Command;
 
 /// A process, as it was when it was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Process {
-    pub pid: i32,
-    pub parent: i32,
-    pub group: i32,
-    pub threads: usize,
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    pub(crate) parent: i32,
+    pub(crate) group: i32,
+    pub(crate) threads: usize,
 }
 
 impl Process {
     /// All processes that run; those that only wait to be reaped are left out.
-    pub fn all() -> Vec<Self> {
+    pub(crate) fn all() -> Vec<Self> {
         let entries = fs::read_dir("/proc").expect("/proc can be read");
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         names
@@ -23,7 +23,7 @@ impl Process {
     }
 
     /// The process with this number.
-    pub fn find(pid: i32) -> Option<Self> {
+    pub(crate) fn find(pid: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The name before it may hold anything.
         let (_, rest) = stat.rsplit_once(')')?;
@@ -42,7 +42,7 @@ impl Process {
     }
 
     /// The most memory that it had at once, in bytes.
-    pub fn peak_memory(pid: i32) -> u64 {
+    pub(crate) fn peak_memory(pid: i32) -> u64 {
         Self::status(pid, "VmHWM:") * 1024
     }
 
@@ -55,7 +55,7 @@ impl Process {
 }
 
 /// A command that runs another one after `setup` in a shell: the way to limits and descriptors.
-pub fn limited(setup: &str, program: &str) -> Command {
+pub(crate) fn limited(setup: &str, program: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{setup}; exec \"$0\" \"$@\""), program]);
     command

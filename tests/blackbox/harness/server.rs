@@ -26,7 +26,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_rgunicorn");
 const START_PATIENCE: Duration = Duration::from_secs(400);
 
 /// What a server is to be started with.
-pub struct Start {
+pub(crate) struct Start {
     args: Vec<String>,
     env: BTreeMap<String, String>,
     setup: Option<String>,
@@ -36,7 +36,7 @@ pub struct Start {
 
 impl Start {
     /// A server without an app: the verb, and what every test wants.
-    pub fn new(verb: &str) -> Self {
+    pub(crate) fn new(verb: &str) -> Self {
         let cache = shared_cache()
             .to_str()
             .expect("the path is text")
@@ -57,36 +57,36 @@ impl Start {
     }
 
     /// A server of one guest.
-    pub fn app(name: &str) -> Self {
+    pub(crate) fn app(name: &str) -> Self {
         Self::new("serve").args([guest(name)])
     }
 
     /// A server of a settings file. `{NAME}` in it stands for the path of the guest of that name.
-    pub fn config(text: &str) -> Self {
+    pub(crate) fn config(text: &str) -> Self {
         let start = Self::new("serve");
         let path = start.write("rgunicorn.toml", &with_guests(text));
         start.args(["--config".to_owned(), path])
     }
 
     /// Writes a file into the server's own folder and returns its path.
-    pub fn write(&self, name: &str, text: &str) -> String {
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
         let path = self.folder.path().join(name);
         fs::write(&path, text).expect("the file can be written");
         path.to_str().expect("the path is text").to_owned()
     }
 
     /// The server's own folder, which is also its current one.
-    pub fn folder(&self) -> PathBuf {
+    pub(crate) fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
 
-    pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+    pub(crate) fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
     /// Sets a variable, or with an empty value removes it.
-    pub fn env(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         match value {
             "" => self.env.remove(name),
             _ => self.env.insert(name.to_owned(), value.to_owned()),
@@ -95,12 +95,12 @@ impl Start {
     }
 
     /// Runs this in the shell that becomes the server.
-    pub fn setup(mut self, script: &str) -> Self {
+    pub(crate) fn setup(mut self, script: &str) -> Self {
         self.setup = Some(script.to_owned());
         self
     }
 
-    pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
+    pub(crate) fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
         self.stdin = Some(stdin.into());
         self
     }
@@ -118,14 +118,14 @@ impl Start {
     }
 
     /// Starts it, and waits until it is ready.
-    pub fn start(self) -> Server {
+    pub(crate) fn start(self) -> Server {
         let mut server = self.spawn();
         server.wait_ready();
         server
     }
 
     /// Starts it.
-    pub fn spawn(mut self) -> Server {
+    pub(crate) fn spawn(mut self) -> Server {
         let mut child = self.command().spawn().expect("the program can be started");
         let log = Log::default();
         let stderr = child.stderr.take().expect("it is a pipe");
@@ -142,7 +142,7 @@ impl Start {
     }
 
     /// Runs it to its end, which must come by itself.
-    pub fn run(self) -> Ended {
+    pub(crate) fn run(self) -> Ended {
         let mut server = self.spawn();
         let mut stdout = server.child.stdout.take().expect("it is a pipe");
         let mut output = String::new();
@@ -161,15 +161,15 @@ impl Start {
 
 /// How a program that ended by itself ended.
 #[derive(Debug)]
-pub struct Ended {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Ended {
     /// The only line of standard error that is not of the log.
-    pub fn line(&self) -> &str {
+    pub(crate) fn line(&self) -> &str {
         let plain = |line: &&str| !line.contains(" INFO ") && !line.contains(" WARN ");
         let lines: Vec<&str> = self.stderr.lines().filter(plain).collect();
         assert_eq!(lines.len(), 1, "not one line: {self:#?}");
@@ -275,7 +275,7 @@ impl Log {
 }
 
 /// A server that runs.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     log: Log,
     reader: Option<JoinHandle<()>>,
@@ -299,7 +299,7 @@ impl Server {
     }
 
     /// The URLs of the first so many ready lines.
-    pub fn ready_lines(&self, count: usize) -> Vec<String> {
+    pub(crate) fn ready_lines(&self, count: usize) -> Vec<String> {
         let find = |log: &str| {
             let lines = log
                 .lines()
@@ -313,27 +313,27 @@ impl Server {
     }
 
     /// Where it listens first.
-    pub fn address(&self) -> &Address {
+    pub(crate) fn address(&self) -> &Address {
         &self.addresses[0]
     }
 
     /// A connection to it.
-    pub fn connect(&self) -> Client {
+    pub(crate) fn connect(&self) -> Client {
         Client::connect(self.address())
     }
 
     /// Asks for a path on a connection of its own.
-    pub fn get(&self, target: &str) -> Response {
+    pub(crate) fn get(&self, target: &str) -> Response {
         self.connect().get(target)
     }
 
     /// The arbiter's process.
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).expect("a process number fits")
     }
 
     /// The processes of the workers, when there are so many.
-    pub fn workers(&self, count: usize) -> Vec<i32> {
+    pub(crate) fn workers(&self, count: usize) -> Vec<i32> {
         until_some("the number of workers", || {
             let mut pids = self.workers_now();
             pids.sort_unstable();
@@ -342,7 +342,7 @@ impl Server {
     }
 
     /// The processes of the workers, as many as there are.
-    pub fn workers_now(&self) -> Vec<i32> {
+    pub(crate) fn workers_now(&self) -> Vec<i32> {
         let children = Process::all()
             .into_iter()
             .filter(|process| process.parent == self.pid());
@@ -350,27 +350,27 @@ impl Server {
     }
 
     /// The process of the only worker.
-    pub fn worker(&self) -> i32 {
+    pub(crate) fn worker(&self) -> i32 {
         self.workers(1)[0]
     }
 
     /// Sends a signal to the arbiter.
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid()), signal).expect("the arbiter can be signalled");
     }
 
     /// Sends a signal to all its processes.
-    pub fn signal_all(&self, signal: Signal) {
+    pub(crate) fn signal_all(&self, signal: Signal) {
         killpg(Pid::from_raw(self.pid()), signal).expect("the group can be signalled");
     }
 
     /// The log so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lock().written.clone()
     }
 
     /// Waits for a line of the log that holds all of `parts`, and returns it.
-    pub fn wait_log(&self, parts: &[&str]) -> String {
+    pub(crate) fn wait_log(&self, parts: &[&str]) -> String {
         let holds = |line: &&str| parts.iter().all(|part| line.contains(part));
         let find = |log: &str| log.lines().find(holds).map(str::to_owned);
         self.log
@@ -379,12 +379,12 @@ impl Server {
     }
 
     /// The test makes the server log errors.
-    pub fn expect_errors(&mut self) {
+    pub(crate) fn expect_errors(&mut self) {
         self.errors_expected = true;
     }
 
     /// Waits until the arbiter has ended, and its log with it.
-    pub fn wait_exit(&mut self) -> ExitStatus {
+    pub(crate) fn wait_exit(&mut self) -> ExitStatus {
         let status = until_some("the server ends", || {
             self.child.try_wait().expect("it is our child")
         });
@@ -393,7 +393,7 @@ impl Server {
     }
 
     /// Waits until nothing of it runs any more, and its log is complete.
-    pub fn no_process_is_left(&mut self) {
+    pub(crate) fn no_process_is_left(&mut self) {
         let group = self.pid();
         until("no process is left", || {
             !Process::all().iter().any(|process| process.group == group)
@@ -404,13 +404,13 @@ impl Server {
     }
 
     /// Stops it, and checks that it stopped cleanly.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.signal(Signal::SIGTERM);
         self.stopped();
     }
 
     /// Checks that it stops cleanly by itself.
-    pub fn stopped(&mut self) {
+    pub(crate) fn stopped(&mut self) {
         let status = self.wait_exit();
         assert_eq!(status.code(), Some(0), "{status}");
         self.no_process_is_left();
@@ -427,7 +427,7 @@ impl Server {
     }
 
     /// Kills all of it, for a test that leaves it in no state to stop.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         // It may have ended by itself.
         let _ = killpg(Pid::from_raw(self.pid()), Signal::SIGKILL);
         let _ = self.child.wait();

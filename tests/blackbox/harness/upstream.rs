@@ -7,19 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A server in a thread; it lives as long as the test program.
-pub struct Upstream {
+pub(crate) struct Upstream {
     port: u16,
     connections: Arc<AtomicUsize>,
 }
 
 impl Upstream {
     /// Plain HTTP.
-    pub fn http() -> Self {
+    pub(crate) fn http() -> Self {
         Self::new(Ok)
     }
 
     /// HTTP over TLS.
-    pub fn https(config: rustls::ServerConfig) -> Self {
+    pub(crate) fn https(config: rustls::ServerConfig) -> Self {
         let config = Arc::new(config);
         Self::new(move |stream| {
             let session = rustls::ServerConnection::new(Arc::clone(&config));
@@ -48,12 +48,12 @@ impl Upstream {
         Self { port, connections }
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// Connections that were accepted so far.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 }
