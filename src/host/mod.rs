@@ -1,7 +1,7 @@
 //! Defines the host: what turns an artefact into an app that answers requests.
 //!
 //! Linking is done once, when an app is loaded; a request costs a store, an instance and a call.
-//! Invariant: a store is made in [`store`] and nowhere else, so that is the one place where a guest
+//! Invariant: a store is made in `store` and nowhere else, so that is the one place where a guest
 //! gets its rights and its limits.
 
 mod buffered;

@@ -376,7 +376,6 @@ fn what_must_hold_holds_in_every_world() {
         all.exits.extend(tally.exits);
         seed += 1;
     }
-    println!("up to seed {seed}: {all:?}");
     if all.steps >= STEPS {
         assert_eq!(
             all.notices.len(),
