@@ -27,7 +27,7 @@ pub enum RequestBody {
     Whole(Option<Bytes>),
     /// It arrives by and by.
     Streamed {
-        /// What arrives; an error ends it.
+        /// What arrives; an error or an empty chunk ends it.
         chunks: mpsc::Receiver<Result<Bytes, WasiError>>,
         /// Bytes that are still to come, if that is known.
         left: Option<u64>,
@@ -60,13 +60,19 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, WasiError>>> {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Streamed { chunks, left } => chunks.poll_recv(cx).map(|chunk| {
-                chunk.map(|chunk| {
-                    chunk.map(|bytes| {
-                        *left = left.map(|left| left.saturating_sub(bytes.len() as u64));
-                        Frame::data(bytes)
-                    })
-                })
+            Self::Streamed { chunks, left } => chunks.poll_recv(cx).map(|chunk| match chunk {
+                Some(Ok(end)) if end.is_empty() => {
+                    *left = Some(0);
+                    None
+                }
+                Some(Ok(bytes)) => {
+                    *left = left.map(|left| left.saturating_sub(bytes.len() as u64));
+                    Some(Ok(Frame::data(bytes)))
+                }
+                Some(Err(error)) => Some(Err(error)),
+                None if *left == Some(0) => None,
+                // Nobody reads the connection any more: a part must not pass for the whole.
+                None => Some(Err(WasiError::ConnectionTerminated)),
             }),
         }
     }
@@ -97,6 +103,8 @@ pub struct Exchange {
     /// Why the guest did not return as it should, until that is told.
     failure: Option<Failure>,
     head: oneshot::Receiver<Result<http::Response<ResponseBody>, Failure>>,
+    /// Whether the guest can no longer answer.
+    head_closed: bool,
 }
 
 impl Exchange {
@@ -109,6 +117,7 @@ impl Exchange {
             guest: Some(Box::pin(start(reply))),
             failure: None,
             head,
+            head_closed: false,
         }
     }
 
@@ -119,13 +128,17 @@ impl Exchange {
     pub async fn head(&mut self) -> Result<http::Response<ResponseBody>, Failure> {
         poll_fn(|cx| {
             self.run(cx);
-            match Pin::new(&mut self.head).poll(cx) {
-                Poll::Ready(Ok(result)) => Poll::Ready(result),
-                // The sender is gone: the guest has returned, or is about to.
-                Poll::Ready(Err(_)) if self.guest.is_none() => {
-                    Poll::Ready(Err(self.failure.take().unwrap_or(Failure::NoResponse)))
+            // A receiver that has told of the end must not be asked again.
+            if !self.head_closed {
+                match Pin::new(&mut self.head).poll(cx) {
+                    Poll::Ready(Ok(result)) => return Poll::Ready(result),
+                    Poll::Ready(Err(_)) => self.head_closed = true,
+                    Poll::Pending => {}
                 }
-                Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
+            }
+            match self.head_closed && self.guest.is_none() {
+                true => Poll::Ready(Err(self.failure.take().unwrap_or(Failure::NoResponse))),
+                false => Poll::Pending,
             }
         })
         .await

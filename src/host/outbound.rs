@@ -29,6 +29,8 @@ use crate::config::{OutboundPattern, Scheme, normal_host};
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How long a connection is kept for the next request.
 const IDLE: Duration = Duration::from_secs(30);
+/// Bytes of one body that the host takes from a guest at once.
+const CHUNK_BYTES: usize = 32 << 10;
 /// Connections to one server that are kept.
 const IDLE_EACH: usize = 16;
 
@@ -151,6 +153,12 @@ impl Outbound {
 pub(super) struct Hooks(pub(super) Arc<Outbound>);
 
 impl WasiHttpHooks for Hooks {
+    /// A guest may hold thousands of bodies that it never sends, and `memory-limit` does not count what
+    /// the host holds of them.
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK_BYTES
+    }
+
     fn send_request(
         &mut self,
         request: Request<WasiBody>,

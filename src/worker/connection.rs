@@ -70,6 +70,8 @@ impl Connection {
     async fn run(mut self) -> io::Result<()> {
         let mut first = true;
         loop {
+            // A worker that never runs out of connections is alive, though it never sleeps.
+            self.shared.heartbeat.beat();
             let next = match self.read_head(first).await {
                 Ok(head) => answer::answer(&mut self, head).await?,
                 Err(NoRequest::Silence) => return Ok(()),

@@ -130,7 +130,14 @@ impl Pump {
                 }
             }
         }
-        drop(guest);
+        if let Some(open) = guest {
+            tokio::select! {
+                biased;
+                // The end of the body; a guest that no longer reads needs not know.
+                _ = open.send(Ok(Bytes::new())) => {}
+                broken = watch(wire, buffer) => return broken,
+            }
+        }
         watch(wire, buffer).await
     }
 }
