@@ -180,6 +180,8 @@ fn statuses_of_a_guest_are_passed_on() {
             .get(&format!("/?status={status}"))
             .is(status, "body\n");
     }
+    // An interim status is no answer: the next response would be taken for this one's.
+    server.get("/?status=103").is_own(500);
     client.get("/").is(200, "refused\n");
 }
 
