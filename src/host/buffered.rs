@@ -7,7 +7,7 @@ use wasmtime::Store;
 use wasmtime::component::InstancePre;
 
 use super::error::{Failure, LoadError};
-use super::exchange::{Reply, RequestBody, ResponseBody};
+use super::exchange::{NOT_FINAL, Reply, RequestBody, ResponseBody};
 use super::store::Guest;
 
 mod bindings {
@@ -111,10 +111,8 @@ fn authority(parts: &http::request::Parts) -> String {
 }
 
 fn lift(response: handler::Response) -> Result<http::Response<ResponseBody>, Failure> {
-    let status = http::StatusCode::from_u16(response.status)
-        .ok()
-        .filter(|status| (200..600).contains(&status.as_u16()))
-        .ok_or(Failure::BadResponse("the status is not within 200 to 599"))?;
+    let status =
+        http::StatusCode::from_u16(response.status).map_err(|_| Failure::BadResponse(NOT_FINAL))?;
     let body = Full::new(Bytes::from(response.body))
         .map_err(|never| match never {})
         .boxed_unsync();

@@ -96,6 +96,19 @@ impl Body for RequestBody {
 
 type Guest = Pin<Box<dyn Future<Output = Result<(), Failure>>>>;
 
+/// What is wrong with a status that no answer has.
+pub(super) const NOT_FINAL: &str = "the status is not within 200 to 599";
+
+/// An interim response is not an answer: the next one on the connection would be taken for it.
+fn only_final(
+    response: http::Response<ResponseBody>,
+) -> Result<http::Response<ResponseBody>, Failure> {
+    match response.status().as_u16() {
+        200..600 => Ok(response),
+        _ => Err(Failure::BadResponse(NOT_FINAL)),
+    }
+}
+
 /// A request that a guest is answering.
 pub struct Exchange {
     /// Gone when the guest has returned.
@@ -131,7 +144,7 @@ impl Exchange {
             // A receiver that has told of the end must not be asked again.
             if !self.head_closed {
                 match Pin::new(&mut self.head).poll(cx) {
-                    Poll::Ready(Ok(result)) => return Poll::Ready(result),
+                    Poll::Ready(Ok(result)) => return Poll::Ready(result.and_then(only_final)),
                     Poll::Ready(Err(_)) => self.head_closed = true,
                     Poll::Pending => {}
                 }

@@ -340,11 +340,6 @@ async fn respond(
 ) -> Result<bool, Ended> {
     let response = exchange.head().await.map_err(Ended::Failed)?;
     let (parts, mut body) = response.into_parts();
-    // An interim response is not an answer: the next one on the connection would be taken for it.
-    if !(200..600).contains(&parts.status.as_u16()) {
-        let reason = "the status is not within 200 to 599";
-        return Err(Ended::Failed(Failure::BadResponse(reason)));
-    }
     let head = ResponseHead {
         status: parts.status,
         headers: &parts.headers,
