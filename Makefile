@@ -3,7 +3,7 @@
 # compiler is most, are built once for the tests and for the server.
 
 .DELETE_ON_ERROR:
-.PHONY: all test guests unit sdk fmt lint docs deny bench clean
+.PHONY: all test guests unit sdk soak fmt lint docs deny bench clean
 
 CARGO ?= cargo
 SDK = --locked --manifest-path guest-sdk/rust/Cargo.toml --target-dir tests/guests/target/native
@@ -26,6 +26,10 @@ unit: guests
 
 sdk:
 	$(CARGO) test $(SDK)
+
+# `make test` has the short one.
+soak: guests
+	SOAK=long $(CARGO) test --release --locked --test soak -- --nocapture
 
 fmt:
 	$(CARGO) fmt --check

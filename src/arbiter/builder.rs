@@ -4,26 +4,29 @@
 //! worker to start, and hears its signals.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::action::Notice;
+use super::children::{ROWS_MAX, SLOTS_MAX};
 use super::exit::ExitCode;
-use super::perform::Driver;
-use super::role::{Role, millis};
-use super::state::{SLOTS_MAX, Settings};
+use super::log::Who;
+use super::perform::{Driver, Surroundings};
+use super::plan::Plan;
+use super::role::millis;
+use super::state::Circumstances;
 use crate::scoreboard::Scoreboard;
+use crate::sys::channel::{Channel, ChannelListener};
+use crate::sys::pid_file::PidFile;
 use crate::sys::process;
+use crate::sys::program::Program;
 use crate::sys::signals::{Signal, SignalQueue};
-use crate::sys::socket::Listener;
+use crate::sys::systemd;
 
-/// gunicorn's graceful timeout.
-const GRACEFUL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Boot is linking and one instance of each app; compiling is the loader's.
-const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
-/// Large components take minutes on small machines.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(600);
+/// Mode of the control socket: whoever can connect can stop the server.
+pub const CONTROL_MODE: u32 = 0o600;
 
-/// What the arbiter listens to. It would rather ignore the last four than be killed by them.
+/// What the arbiter listens to.
 const SIGNALS: [Signal; 10] = [
     Signal::Chld,
     Signal::Term,
@@ -47,8 +50,8 @@ pub enum Error {
         /// How many there are.
         count: usize,
     },
-    /// The number of workers is not within 1 to 1024.
-    #[error("cannot run {count} workers: 1 to {SLOTS_MAX} are possible")]
+    /// There is no worker, or there are more than 1024 children of all roles together.
+    #[error("cannot run {count} children: 1 to {SLOTS_MAX} are possible")]
     Workers {
         /// What was asked for.
         count: usize,
@@ -59,12 +62,9 @@ pub enum Error {
         /// What was asked for.
         count: usize,
     },
-    /// Something that a child would run is missing.
-    #[error("cannot start without the {name} role")]
-    MissingRole {
-        /// Which role.
-        name: &'static str,
-    },
+    /// There is nothing to start.
+    #[error("cannot start without a plan")]
+    MissingPlan,
     /// The kernel refuses.
     #[error("cannot {operation}")]
     System {
@@ -81,20 +81,13 @@ pub enum Error {
 pub struct Arbiter(Driver);
 
 impl Arbiter {
-    /// Begins to put an arbiter together: one worker, no app, no listener, a graceful timeout of
-    /// 30 s, a boot timeout of 60 s, a load timeout of 600 s and no heartbeat.
+    /// Begins to put an arbiter together. It needs a [`Plan`]; all else has a default.
     pub fn builder() -> Builder {
         Builder {
-            workers: 1,
-            apps: 0,
-            boot_timeout: BOOT_TIMEOUT,
-            load_timeout: Some(LOAD_TIMEOUT),
-            heartbeat_timeout: None,
-            graceful_timeout: GRACEFUL_TIMEOUT,
-            listeners: Vec::new(),
-            loader: None,
-            worker: None,
-            on_ready: None,
+            plan: None,
+            surroundings: Surroundings::default(),
+            predecessor: None,
+            daemon: false,
         }
     }
 
@@ -107,130 +100,143 @@ impl Arbiter {
 }
 
 /// An arbiter in the making; see [`Arbiter::builder`].
+#[derive(Debug)]
 pub struct Builder {
-    workers: usize,
-    apps: usize,
-    boot_timeout: Duration,
-    load_timeout: Option<Duration>,
-    heartbeat_timeout: Option<Duration>,
-    graceful_timeout: Duration,
-    listeners: Vec<Listener>,
-    loader: Option<Role>,
-    worker: Option<Role>,
-    on_ready: Option<Box<dyn FnOnce()>>,
+    plan: Option<Plan>,
+    surroundings: Surroundings,
+    predecessor: Option<Channel>,
+    daemon: bool,
 }
 
 impl Builder {
-    /// How many workers to start with, 1 to 1024.
+    /// What to start with.
     #[must_use]
-    pub fn workers(mut self, workers: usize) -> Self {
-        self.workers = workers;
+    pub fn plan(mut self, plan: Plan) -> Self {
+        self.plan = Some(plan);
         self
     }
 
-    /// How many artefacts the loader must hand over: those of the apps 0 to `apps` - 1.
+    /// How a reload makes the next plan: it is given the listeners that are open, by their keys, and
+    /// answers with the plan or with the reason why there is none. Without it a reload is refused.
+    /// It runs in the arbiter, and must not block.
     #[must_use]
-    pub fn apps(mut self, apps: usize) -> Self {
-        self.apps = apps;
-        self
-    }
-
-    /// The longest time from a worker's fork until it is ready.
-    #[must_use]
-    pub fn boot_timeout(mut self, timeout: Duration) -> Self {
-        self.boot_timeout = timeout;
-        self
-    }
-
-    /// The longest time from the loader's fork until it has handed over everything.
-    #[must_use]
-    pub fn load_timeout(mut self, timeout: Option<Duration>) -> Self {
-        self.load_timeout = timeout;
-        self
-    }
-
-    /// The time by which an awake worker moves its deadline ahead; `None` watches no heartbeat.
-    #[must_use]
-    pub fn heartbeat_timeout(mut self, timeout: Option<Duration>) -> Self {
-        self.heartbeat_timeout = timeout;
-        self
-    }
-
-    /// The longest time from the order to drain until a worker has ended.
-    #[must_use]
-    pub fn graceful_timeout(mut self, timeout: Duration) -> Self {
-        self.graceful_timeout = timeout;
-        self
-    }
-
-    /// What the workers accept from. The arbiter closes and unlinks them when it stops.
-    #[must_use]
-    pub fn listeners(mut self, listeners: Vec<Listener>) -> Self {
-        self.listeners = listeners;
-        self
-    }
-
-    /// What loads the apps, once, before the workers start.
-    #[must_use]
-    pub fn loader(mut self, role: Role) -> Self {
-        self.loader = Some(role);
-        self
-    }
-
-    /// What serves.
-    #[must_use]
-    pub fn worker(mut self, role: Role) -> Self {
-        self.worker = Some(role);
+    pub fn plan_again(
+        mut self,
+        plan_again: impl Fn(&Plan) -> Result<Plan, String> + 'static,
+    ) -> Self {
+        self.surroundings.plan_again = Some(Box::new(plan_again));
         self
     }
 
     /// What to do, in the arbiter, when the first worker is ready. It must not block.
     #[must_use]
     pub fn on_ready(mut self, on_ready: impl FnOnce() + 'static) -> Self {
-        self.on_ready = Some(Box::new(on_ready));
+        self.surroundings.on_ready = Some(Box::new(on_ready));
+        self
+    }
+
+    /// Whom to tell, in the arbiter, of everything that happens: a child that was started, is ready or
+    /// has ended and why, a new generation, a stop. It must not block.
+    #[must_use]
+    pub fn on_notice(mut self, on_notice: impl FnMut(&Notice, Option<Who>) + 'static) -> Self {
+        self.surroundings.on_notice = Some(Box::new(on_notice));
+        self
+    }
+
+    /// Where control clients connect.
+    ///
+    /// With a predecessor there is no listener yet: the arbiter binds `path` when that has left.
+    #[must_use]
+    pub fn control(mut self, listener: Option<ChannelListener>, path: Option<PathBuf>) -> Self {
+        self.surroundings.control = listener;
+        self.surroundings.control_path = path;
+        self
+    }
+
+    /// The file that says who the arbiter is. At the end it is removed.
+    ///
+    /// With a predecessor it has another name, and gets `path` when that has left.
+    #[must_use]
+    pub fn pid_file(mut self, file: Option<PidFile>, path: Option<PathBuf>) -> Self {
+        self.surroundings.pid_file = file;
+        self.surroundings.pid_path = path;
+        self
+    }
+
+    /// Where the log goes, if not to standard error: what SIGUSR1 opens again.
+    #[must_use]
+    pub fn log_file(mut self, path: Option<PathBuf>) -> Self {
+        self.surroundings.log_path = path;
+        self
+    }
+
+    /// What an upgrade starts. Without it an upgrade is refused.
+    #[must_use]
+    pub fn program(mut self, program: Option<Program>) -> Self {
+        self.surroundings.program = program;
+        self
+    }
+
+    /// The arbiter of the program before, which has started this one and waits to hear from it.
+    #[must_use]
+    pub fn predecessor(mut self, channel: Option<Channel>) -> Self {
+        self.predecessor = channel;
+        self
+    }
+
+    /// Whether the server runs in the background: then SIGWINCH retires the workers.
+    #[must_use]
+    pub fn daemon(mut self, daemon: bool) -> Self {
+        self.daemon = daemon;
+        self
+    }
+
+    /// How process titles begin; `rgunicorn` by default.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.surroundings.name = name.into();
         self
     }
 
     /// Checks everything, and blocks the signals that the arbiter listens to.
+    ///
+    /// # Errors
+    /// When the plan cannot be carried out, the process has several threads, or the kernel refuses.
     pub fn build(self) -> Result<Arbiter, Error> {
-        if !(1..=SLOTS_MAX).contains(&self.workers) {
-            return Err(Error::Workers {
-                count: self.workers,
-            });
-        }
-        let apps = u32::try_from(self.apps).map_err(|_| Error::Apps { count: self.apps })?;
-        let loader = self.loader.ok_or(Error::MissingRole { name: "loader" })?;
-        let worker = self.worker.ok_or(Error::MissingRole { name: "worker" })?;
-        let settings = Settings {
-            workers: self.workers,
-            apps,
-            boot_timeout_ms: millis(self.boot_timeout),
-            load_timeout_ms: self.load_timeout.map(millis),
-            heartbeat_timeout_ms: self.heartbeat_timeout.map(millis),
-            graceful_timeout_ms: millis(self.graceful_timeout),
-            loader_back_off: loader.respawn,
-            worker_back_off: worker.respawn,
-        };
+        let plan = self.plan.ok_or(Error::MissingPlan)?;
+        let settings = plan.settings()?;
         let system = |operation| move |source| Error::System { operation, source };
         match process::thread_count().map_err(system("count the threads of the process"))? {
             1 => {}
             count => return Err(Error::Threads { count }),
         }
-        let scoreboard = Scoreboard::new(SLOTS_MAX).map_err(system("map the scoreboard"))?;
+        let scoreboard = Scoreboard::new(ROWS_MAX).map_err(system("map the scoreboard"))?;
         let signals = SignalQueue::new(&SIGNALS).map_err(system("listen for signals"))?;
-        let mut driver = Driver::new(settings, loader, worker, signals, Arc::new(scoreboard));
-        driver.listeners = self.listeners;
-        driver.on_ready = self.on_ready;
-        Ok(Arbiter(driver))
+        let circumstances = Circumstances {
+            daemon: self.daemon,
+            predecessor: self.predecessor.is_some(),
+            watchdog_ms: systemd::watchdog_interval().map(millis),
+        };
+        let mut surroundings = self.surroundings;
+        surroundings.predecessor = self.predecessor;
+        Ok(Arbiter(Driver::new(
+            circumstances,
+            settings,
+            plan,
+            surroundings,
+            signals,
+            Arc::new(scoreboard),
+        )))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arbiter::role::Role;
 
-    fn role() -> Role {
-        Role::new("role", |_| 0)
+    fn plan() -> Plan {
+        Plan::new(Role::new("worker", |_| 0))
     }
 
     fn check(builder: Builder, expect: &str) {
@@ -239,38 +245,33 @@ mod tests {
 
     #[test]
     fn an_impossible_arbiter_is_refused() {
-        let both = || Arbiter::builder().loader(role()).worker(role());
+        let of = |plan| Arbiter::builder().plan(plan);
         check(
-            both().workers(0),
-            "cannot run 0 workers: 1 to 1024 are possible",
+            of(plan().workers(0)),
+            "cannot run 0 children: 1 to 1024 are possible",
         );
         check(
-            both().workers(1025),
-            "cannot run 1025 workers: 1 to 1024 are possible",
+            of(plan().workers(1025)),
+            "cannot run 1025 children: 1 to 1024 are possible",
         );
         check(
-            both().apps(usize::MAX),
+            of(plan()
+                .workers(1024)
+                .role(Role::new("clock", |_| 0), 1, Vec::new())),
+            "cannot run 1025 children: 1 to 1024 are possible",
+        );
+        check(
+            of(plan().loader(Role::new("loader", |_| 0), usize::MAX)),
             &format!("cannot serve {} apps", usize::MAX),
         );
-        check(
-            Arbiter::builder().worker(role()),
-            "cannot start without the loader role",
-        );
-        check(
-            Arbiter::builder().loader(role()),
-            "cannot start without the worker role",
-        );
+        check(Arbiter::builder(), "cannot start without a plan");
     }
 
     #[test]
     fn a_process_with_threads_cannot_be_forked() {
         let (stop, wait) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::spawn(move || wait.recv());
-        let error = Arbiter::builder()
-            .loader(role())
-            .worker(role())
-            .build()
-            .unwrap_err();
+        let error = Arbiter::builder().plan(plan()).build().unwrap_err();
         assert!(
             matches!(error, Error::Threads { count } if count >= 2),
             "{error}"

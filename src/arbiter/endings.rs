@@ -3,18 +3,14 @@
 //! Invariant: failures end the server only before the first worker was ready; afterwards they cost
 //! the slot a wait.
 
-use super::action::{Action, Notice, Urgency};
-use super::children::{ChildId, Place, Record, Standing};
+use super::action::{Action, Notice};
+use super::children::{ChildId, Place, Record, Standing, WORKER};
 use super::exit::ExitCode;
 use super::role::{BackOff, millis};
-use super::state::{Phase, State};
+use super::state::State;
 use crate::protocol::message::ToChild;
 use crate::sys::process::ExitReason;
 use crate::sys::signals::Signal;
-
-/// Two forks in a slot are at least so far apart when the first child left in peace: a worker that
-/// retires at once must not keep the machine busy with forking.
-const RETIRE_MS: u64 = 100;
 
 impl State {
     pub(super) fn on_exit(
@@ -37,20 +33,30 @@ impl State {
             (false, true) => Notice::Left(id, reason),
             (false, false) => Notice::Died(id, reason),
         }));
+        if self.stopping.is_some() {
+            return;
+        }
         let in_peace = done && !killed;
-        let code = failure_code(&child, reason);
-        match (self.phase, id.place) {
-            (Phase::Stopping { .. }, Place::Loader | Place::Slot(_)) => {}
-            (Phase::Starting | Phase::Running, Place::Loader) if in_peace => self.loaded = true,
-            (Phase::Starting | Phase::Running, Place::Loader) => {
-                self.stop(now_ms, Urgency::Quick, code, actions);
+        let of_candidate = self
+            .candidate
+            .as_ref()
+            .is_some_and(|candidate| candidate.number == id.generation);
+        match id.place {
+            Place::Successor => {
+                self.on_successor_lost(&child, why_it_ended(&child, reason), actions)
             }
-            (Phase::Starting, Place::Slot(_)) if !child.is_leaving() => {
-                self.stop(now_ms, Urgency::Quick, code, actions);
+            Place::Loader if in_peace => {
+                if let Some(generation) = self.generation_mut(id.generation) {
+                    generation.loaded = true;
+                }
             }
-            (Phase::Starting | Phase::Running, Place::Slot(_)) => {
-                self.empty_slot(now_ms, &child, in_peace, actions);
+            Place::Loader | Place::Slot { .. } if of_candidate && !child.is_leaving() => {
+                let code = failure_code(&child, reason);
+                let why = why_it_ended(&child, reason);
+                self.fail_candidate(now_ms, code, why, actions);
             }
+            Place::Loader => {}
+            Place::Slot { .. } => self.empty_slot(now_ms, &child, in_peace, actions),
         }
     }
 
@@ -62,31 +68,28 @@ impl State {
         in_peace: bool,
         actions: &mut Vec<Action>,
     ) {
-        let stable_ms = millis(self.back_off_of(child.id.place).stable);
-        let seat = self.children.seat_mut(child.id.place);
+        let Some(generation) = self.generation_mut(child.id.generation) else {
+            return;
+        };
+        let stable_ms = millis(generation.back_off(child.id.place).stable);
+        let seat = generation.seat_mut(child.id.place);
         let served_ms = child
             .ready_ms
             .map_or(0, |ready_ms| now_ms.saturating_sub(ready_ms));
         if served_ms >= stable_ms {
             seat.failures = 0;
         }
-        if child.is_leaving() || in_peace {
-            seat.spawn_at_ms = child.spawned_ms + RETIRE_MS;
-        } else {
+        if !child.is_leaving() && !in_peace {
             self.back_off(now_ms, child.id, 0, actions);
         }
     }
 
-    fn back_off_of(&self, place: Place) -> BackOff {
-        match place {
-            Place::Loader => self.settings.loader_back_off,
-            Place::Slot(_) => self.settings.worker_back_off,
-        }
-    }
-
     fn back_off(&mut self, now_ms: u64, id: ChildId, least_ms: u64, actions: &mut Vec<Action>) {
-        let back_off = self.back_off_of(id.place);
-        let seat = self.children.seat_mut(id.place);
+        let Some(generation) = self.generation_mut(id.generation) else {
+            return;
+        };
+        let back_off = generation.back_off(id.place);
+        let seat = generation.seat_mut(id.place);
         let delay_ms = back_off.delay_ms(seat.failures).max(least_ms);
         seat.failures = seat.failures.saturating_add(1);
         seat.spawn_at_ms = now_ms + delay_ms;
@@ -95,10 +98,31 @@ impl State {
         }
     }
 
-    pub(super) fn on_spawn_failed(&mut self, now_ms: u64, id: ChildId, actions: &mut Vec<Action>) {
-        if self.children.leave(id).is_some() {
+    pub(super) fn on_spawn_failed(
+        &mut self,
+        now_ms: u64,
+        id: ChildId,
+        reason: String,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(child) = self.children.leave(id) else {
+            return;
+        };
+        actions.push(Action::Log(Notice::NotStarted(id, reason.clone())));
+        if self.stopping.is_some() {
+            return;
+        }
+        let candidate = self.candidate.as_ref().map(|candidate| candidate.number);
+        if id.place == Place::Successor {
+            self.on_successor_lost(&child, reason, actions);
+        } else if self.current.is_some() && candidate == Some(id.generation) {
+            let why = format!("{} cannot be started: {reason}", what(id.place));
+            self.fail_candidate(now_ms, ExitCode::Failure, why, actions);
+        } else {
             // Not at once even the first time: the shortage does not pass that quickly.
-            let least_ms = millis(self.back_off_of(id.place).first);
+            let first = |back_off: BackOff| millis(back_off.first);
+            let generation = self.generation_mut(id.generation);
+            let least_ms = generation.map_or(0, |it| first(it.back_off(id.place)));
             self.back_off(now_ms, id, least_ms, actions);
         }
     }
@@ -124,21 +148,34 @@ impl State {
         }
     }
 
-    pub(super) fn condemn(&mut self, id: ChildId, notice: Notice, actions: &mut Vec<Action>) {
+    /// Punishes a child that has said what it may not say.
+    pub(super) fn condemn(&mut self, id: ChildId, actions: &mut Vec<Action>) {
         if let Some(child) = self.children.get_mut(id)
             && !matches!(child.standing, Standing::Killed { .. })
         {
-            actions.push(Action::Log(notice));
+            actions.push(Action::Log(Notice::Illegal(id)));
+            child.verdict = Some("sent an illegal message");
             kill(child, actions);
         }
     }
 }
 
-/// Orders a worker to finish what is in flight and to end.
-pub(super) fn drain(child: &mut Record, leave_by_ms: u64, actions: &mut Vec<Action>) {
+/// Orders a child to finish what is in flight and to end, unless it is ending already. One of a
+/// generation up to `abandoned` must also take whoever still waits to be accepted: nobody else will.
+pub(super) fn finish(
+    child: &mut Record,
+    leave_by_ms: u64,
+    abandoned: u32,
+    actions: &mut Vec<Action>,
+) {
     let deadline_ms = match child.standing {
         Standing::Booting { .. } | Standing::Ready => {
-            actions.push(Action::Send(child.id, ToChild::Drain));
+            let order = if child.id.generation <= abandoned {
+                ToChild::Drain
+            } else {
+                ToChild::Retire
+            };
+            actions.push(Action::Send(child.id, order));
             // One that hangs while it boots gets no more time by being told to end.
             child
                 .deadline()
@@ -149,7 +186,8 @@ pub(super) fn drain(child: &mut Record, leave_by_ms: u64, actions: &mut Vec<Acti
         } => earlier_ms.min(leave_by_ms),
         Standing::Killed { .. } => return,
     };
-    child.leave_by_ms = Some(leave_by_ms);
+    let earlier_ms = child.leave_by_ms.unwrap_or(leave_by_ms);
+    child.leave_by_ms = Some(earlier_ms.min(leave_by_ms));
     child.standing = Standing::Draining { deadline_ms };
 }
 
@@ -192,15 +230,34 @@ fn failure_code(child: &Record, reason: ExitReason) -> ExitCode {
         ExitReason::Exited(status) => u8::try_from(status).ok().and_then(ExitCode::from_child),
         ExitReason::Signaled(_) => None,
     };
-    child
-        .failure
+    let by_word = child.failure.as_ref().map(|(code, _)| *code);
+    by_word
         .or(by_status)
         .unwrap_or(default_code(child.id.place))
+}
+
+/// Why a child failed, for whoever ordered what it was started for.
+fn why_it_ended(child: &Record, reason: ExitReason) -> String {
+    let what = what(child.id.place);
+    match (&child.failure, child.verdict) {
+        (Some((_, reason)), _) => reason.clone(),
+        (None, Some(verdict)) => format!("{what} {verdict}"),
+        (None, None) => format!("{what} died: {reason}"),
+    }
+}
+
+fn what(place: Place) -> String {
+    match place {
+        Place::Loader => "the loader".to_owned(),
+        Place::Successor => "the new program".to_owned(),
+        Place::Slot { role: WORKER, slot } => format!("the worker in slot {slot}"),
+        Place::Slot { slot, .. } => format!("the child in slot {slot}"),
+    }
 }
 
 pub(super) fn default_code(place: Place) -> ExitCode {
     match place {
         Place::Loader => ExitCode::AppLoad,
-        Place::Slot(_) => ExitCode::WorkerBoot,
+        Place::Successor | Place::Slot { .. } => ExitCode::WorkerBoot,
     }
 }

@@ -8,24 +8,27 @@ use std::fmt;
 use tracing::{error, info, warn};
 
 use super::action::{Notice, Urgency};
-use super::children::{ChildId, Place};
+use super::children::{ChildId, Place, Wear};
 use super::exit::ExitCode;
-use crate::scoreboard::{Scoreboard, printable};
+use crate::scoreboard::{Slot, printable};
 use crate::sys::clock::monotonic_ms;
 use crate::sys::process::Pid;
 
 /// A child as the log names it: `role=worker slot=3 gen=1 pid=123`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Who {
-    pub(super) role: &'static str,
-    pub(super) id: ChildId,
-    pub(super) pid: Option<Pid>,
+pub struct Who {
+    /// The name of its role.
+    pub role: &'static str,
+    /// Its name among the children.
+    pub id: ChildId,
+    /// Its process number, once it has one.
+    pub pid: Option<Pid>,
 }
 
 impl fmt::Display for Who {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "role={}", self.role)?;
-        if let Place::Slot(slot) = self.id.place {
+        if let Place::Slot { slot, .. } = self.id.place {
             write!(formatter, " slot={slot}")?;
         }
         write!(formatter, " gen={}", self.id.generation)?;
@@ -37,14 +40,13 @@ impl fmt::Display for Who {
 }
 
 /// What a worker was serving, or nothing: ` app=blog request="GET /" age_ms=1200 in_flight=3`.
-struct Serving<'a>(&'a Scoreboard, ChildId);
+struct Serving<'a>(Option<&'a Slot>);
 
 impl fmt::Display for Serving<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place::Slot(slot) = self.1.place else {
+        let Some(slot) = self.0 else {
             return Ok(());
         };
-        let slot = self.0.slot(slot);
         if let Some(serving) = slot.serving() {
             let age_ms = monotonic_ms().saturating_sub(serving.started_ms);
             let (app, request) = (serving.app, serving.request);
@@ -57,47 +59,129 @@ impl fmt::Display for Serving<'_> {
     }
 }
 
-/// Writes the line of `notice`; `who` names its child.
-pub(super) fn write(notice: &Notice, who: impl Fn(ChildId) -> Who, board: &Scoreboard) {
+impl Notice {
+    /// The child that it is about.
+    pub fn child(&self) -> Option<ChildId> {
+        match self {
+            Self::Started(id)
+            | Self::Ready(id, _)
+            | Self::Loaded(id, _)
+            | Self::Left(id, _)
+            | Self::Died(id, _)
+            | Self::Ended(id, _)
+            | Self::Failed(id, _)
+            | Self::NotStarted(id, _)
+            | Self::TooSlow(id)
+            | Self::Silent(id)
+            | Self::Unfinished(id)
+            | Self::Lingers(id)
+            | Self::Illegal(id)
+            | Self::BackOff(id, _)
+            | Self::Worn(id, _)
+            | Self::Upgrading(id)
+            | Self::UpgradeFailed(id, _)
+            | Self::Upgraded(id)
+            | Self::HandingOver(id) => Some(*id),
+            Self::Workers(_)
+            | Self::Reloading(_)
+            | Self::ReloadFailed(..)
+            | Self::Generation(_)
+            | Self::Promoted
+            | Self::Held
+            | Self::Ignored(..)
+            | Self::Stopping(_)
+            | Self::Stopped(_) => None,
+        }
+    }
+}
+
+/// Writes the line of `notice`, which is about `who`, if about anybody, who writes `slot`.
+pub(super) fn write(notice: &Notice, who: Option<&Who>, slot: Option<&Slot>) {
+    match who {
+        Some(who) => write_of_child(notice, who, slot),
+        None => write_of_server(notice),
+    }
+}
+
+fn write_of_child(notice: &Notice, who: &Who, slot: Option<&Slot>) {
+    let serving = Serving(slot);
     match notice {
-        Notice::Ready(id, boot_ms) => info!("{} ready boot_ms={boot_ms}", who(*id)),
-        Notice::Loaded(id, artefacts) => info!("{} loaded artefacts={artefacts}", who(*id)),
-        Notice::Left(id, reason) => info!("{} left: {reason}", who(*id)),
-        Notice::Ended(id, reason) => info!("{} ended: {reason}", who(*id)),
-        Notice::Died(id, reason) => {
-            warn!(
-                "{} died unexpectedly: {reason}{}",
-                who(*id),
-                Serving(board, *id)
-            );
+        Notice::Started(_) => info!("{who} started"),
+        Notice::Ready(_, boot_ms) => info!("{who} ready boot_ms={boot_ms}"),
+        Notice::Loaded(_, artefacts) => info!("{who} loaded artefacts={artefacts}"),
+        Notice::Left(_, reason) => info!("{who} left: {reason}"),
+        Notice::Ended(_, reason) => info!("{who} ended: {reason}"),
+        Notice::Died(_, reason) => warn!("{who} died unexpectedly: {reason}{serving}"),
+        Notice::Failed(_, reason) => error!("{who} failed: {}", one_line(reason)),
+        Notice::NotStarted(_, reason) => error!("{who} cannot be started: {}", one_line(reason)),
+        Notice::TooSlow(_) => error!("{who} was not ready in time: killing it"),
+        Notice::Silent(_) => error!("{who} missed its heartbeat: aborting it{serving}"),
+        Notice::Unfinished(_) => warn!("{who} did not finish in time: killing it{serving}"),
+        Notice::Lingers(_) => warn!("{who} should have ended by now: killing it"),
+        Notice::Illegal(_) => error!("{who} sent an illegal message: killing it"),
+        Notice::BackOff(_, delay_ms) => {
+            warn!("{who} keeps failing: its successor waits delay_ms={delay_ms}");
         }
-        Notice::Failed(id, reason) => error!("{} failed: {}", who(*id), one_line(reason)),
-        Notice::TooSlow(id) => error!("{} was not ready in time: killing it", who(*id)),
-        Notice::Silent(id) => {
-            error!(
-                "{} missed its heartbeat: aborting it{}",
-                who(*id),
-                Serving(board, *id)
-            );
+        Notice::Worn(_, Wear::Requests) => info!("{who} has served max-requests: replacing it"),
+        Notice::Worn(_, Wear::Age) => info!("{who} has reached max-worker-lifetime: replacing it"),
+        Notice::Worn(_, Wear::Memory(bytes)) => {
+            info!("{who} is above max-worker-memory: replacing it memory_bytes={bytes}");
         }
-        Notice::Unfinished(id) => {
-            let serving = Serving(board, *id);
-            warn!("{} did not finish in time: killing it{serving}", who(*id));
+        Notice::Upgrading(_) => info!("{who} is being started: an upgrade"),
+        Notice::UpgradeFailed(_, reason) => {
+            error!("{who} is gone, this server goes on: {}", one_line(reason));
         }
-        Notice::Lingers(id) => warn!("{} should have ended by now: killing it", who(*id)),
-        Notice::Illegal(id) => error!("{} sent an illegal message: killing it", who(*id)),
-        Notice::BackOff(id, delay_ms) => {
-            warn!(
-                "{} keeps failing: its successor waits delay_ms={delay_ms}",
-                who(*id)
-            );
-        }
+        Notice::Upgraded(_) => info!("{who} serves"),
+        Notice::HandingOver(_) => info!("{who} goes on alone: this server finishes and leaves"),
+        Notice::Workers(_)
+        | Notice::Reloading(_)
+        | Notice::ReloadFailed(..)
+        | Notice::Generation(_)
+        | Notice::Promoted
+        | Notice::Held
+        | Notice::Ignored(..)
+        | Notice::Stopping(_)
+        | Notice::Stopped(_) => write_of_server(notice),
+    }
+}
+
+fn write_of_server(notice: &Notice) {
+    match notice {
         Notice::Workers(count) => info!("role=arbiter workers={count}"),
+        Notice::Reloading(number) => info!("role=arbiter reloading: making generation {number}"),
+        Notice::ReloadFailed(number, reason) => {
+            let reason = one_line(reason);
+            error!("role=arbiter generation {number} failed, the one before goes on: {reason}");
+        }
+        Notice::Generation(number) => info!("role=arbiter generation {number} serves"),
+        Notice::Promoted => info!("role=arbiter the server that started this one has left"),
+        Notice::Held => info!("role=arbiter the workers finish; SIGHUP brings them back"),
+        Notice::Ignored(order, why) => warn!("role=arbiter {order} ignored: {why}"),
         Notice::Stopping(Urgency::Graceful) => info!("role=arbiter stopping gracefully"),
         Notice::Stopping(Urgency::Quick) => info!("role=arbiter stopping quickly"),
         Notice::Stopping(Urgency::Now) => info!("role=arbiter stopping now"),
         Notice::Stopped(ExitCode::Ok) => info!("role=arbiter stopped"),
         Notice::Stopped(code) => error!("role=arbiter stopped: {}", meaning(*code)),
+        // They are about a child.
+        Notice::Started(_)
+        | Notice::Ready(..)
+        | Notice::Loaded(..)
+        | Notice::Left(..)
+        | Notice::Died(..)
+        | Notice::Ended(..)
+        | Notice::Failed(..)
+        | Notice::NotStarted(..)
+        | Notice::TooSlow(_)
+        | Notice::Silent(_)
+        | Notice::Unfinished(_)
+        | Notice::Lingers(_)
+        | Notice::Illegal(_)
+        | Notice::BackOff(..)
+        | Notice::Worn(..)
+        | Notice::Upgrading(_)
+        | Notice::UpgradeFailed(..)
+        | Notice::Upgraded(_)
+        | Notice::HandingOver(_) => {}
     }
 }
 
@@ -125,11 +209,12 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scoreboard::Scoreboard;
 
     #[test]
     fn a_child_is_named_in_one_form() {
         let id = ChildId {
-            place: Place::Slot(3),
+            place: Place::worker(3),
             generation: 2,
             serial: 9,
         };
@@ -159,27 +244,19 @@ mod tests {
     #[test]
     fn a_line_says_what_was_served() {
         let board = Scoreboard::new(1).unwrap();
-        let id = ChildId {
-            place: Place::Slot(0),
-            generation: 1,
-            serial: 1,
-        };
-        assert_eq!(Serving(&board, id).to_string(), " in_flight=0");
+        let slot = Some(board.slot(0));
+        assert_eq!(Serving(slot).to_string(), " in_flight=0");
         board
             .slot(0)
             .begin_serving("blog", "GET", "/a\nb", monotonic_ms());
         board.slot(0).set_in_flight(2);
-        let line = Serving(&board, id).to_string();
+        let line = Serving(slot).to_string();
         assert!(
             line.starts_with(" app=blog request=\"GET /a\\nb\" age_ms="),
             "{line}"
         );
         assert!(line.ends_with(" in_flight=2"), "{line}");
-        let loader = ChildId {
-            place: Place::Loader,
-            ..id
-        };
-        assert_eq!(Serving(&board, loader).to_string(), "");
+        assert_eq!(Serving(None).to_string(), "");
     }
 
     #[test]

@@ -7,17 +7,32 @@
 pub mod action;
 pub mod builder;
 pub mod children;
+pub mod clients;
 mod endings;
 pub mod event;
 pub mod exit;
+mod family;
+pub mod generation;
 mod log;
+mod orders;
 mod patience;
 mod perform;
+pub mod plan;
+mod plans;
+mod reload;
 pub mod role;
+mod show;
 #[cfg(test)]
 mod simulator;
+mod staffing;
 pub mod state;
+mod systemd;
+mod upgrade;
 
-pub use builder::{Arbiter, Error};
+pub use action::Notice;
+pub use builder::{Arbiter, Builder, CONTROL_MODE, Error};
 pub use exit::ExitCode;
-pub use role::Role;
+pub use generation::Upgrade;
+pub use log::Who;
+pub use plan::{Description, MaxMemory, Measure, Plan};
+pub use role::{Child, Role};

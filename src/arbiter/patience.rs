@@ -3,7 +3,7 @@
 //! Invariant: no child is given up before its deadline has passed while the arbiter was awake.
 
 use super::action::{Action, Notice};
-use super::children::{ChildId, Pardon, Place, Record, Standing};
+use super::children::{ChildId, Pardon, Record, Standing, WORKER};
 use super::endings::kill;
 use super::state::State;
 use crate::sys::signals::Signal;
@@ -26,16 +26,25 @@ impl State {
     /// before.
     pub fn next_deadline(&self) -> Option<u64> {
         let children = self.children.iter().filter_map(Record::deadline);
-        let heartbeat = self.watches_heartbeats().then_some(self.heartbeat_at_ms);
-        let spawns = self
-            .empty_places()
-            .map(|place| self.children.seat(place).spawn_at_ms);
-        children.chain(heartbeat).chain(spawns).min()
+        let watchdog = self.circumstances.watchdog_ms.map(|_| self.watchdog_at_ms);
+        let open = self.stopping.is_none();
+        let reload = self.reload_at_ms.filter(|_| open);
+        let old = self.next_old_ms().filter(|_| open);
+        let spawns = self.vacancies().into_iter().map(|(_, _, due_ms)| due_ms);
+        let single = [
+            self.heartbeat_at_ms,
+            self.memory_at_ms,
+            watchdog,
+            reload,
+            old,
+        ];
+        let single = single.into_iter().flatten();
+        children.chain(single).chain(spawns).min()
     }
 
     /// Whether to send [`Heartbeats`](super::event::Event::Heartbeats) now, before the Tick.
     pub fn wants_heartbeats(&self, now_ms: u64) -> bool {
-        self.watches_heartbeats() && now_ms >= self.heartbeat_at_ms
+        self.heartbeat_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
     }
 
     /// The workers whose heartbeat is watched.
@@ -46,22 +55,42 @@ impl State {
             .map(|child| child.id)
     }
 
-    /// Places that wait for a child.
-    pub(super) fn empty_places(&self) -> impl Iterator<Item = Place> {
-        let open = self.is_open();
-        let loader = (open && !self.loaded).then_some(Place::Loader);
-        let slots = 0..if open && self.loaded { self.workers } else { 0 };
-        let places = loader.into_iter().chain(slots.map(Place::Slot));
-        places.filter(|place| self.children.seat(*place).child.is_none())
+    /// Whether to send [`Memory`](super::event::Event::Memory) now, before the Tick.
+    pub fn wants_memory(&self, now_ms: u64) -> bool {
+        self.memory_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
     }
 
-    pub(super) fn watches_heartbeats(&self) -> bool {
-        self.settings.heartbeat_timeout_ms.is_some() && self.watched().next().is_some()
+    /// The workers whose memory is watched.
+    pub fn weighed(&self) -> impl Iterator<Item = ChildId> {
+        let ready = |child: &&Record| {
+            child.id.place.role() == Some(WORKER) && child.standing == Standing::Ready
+        };
+        self.children.iter().filter(ready).map(|child| child.id)
     }
 
-    pub(super) fn heartbeat_interval_ms(&self) -> u64 {
-        let timeout_ms = self.settings.heartbeat_timeout_ms.unwrap_or(0);
-        (timeout_ms / HEARTBEAT_CHECKS).clamp(HEARTBEAT_CHECK_MIN_MS, HEARTBEAT_CHECK_MAX_MS)
+    /// How often to look at the heartbeats, if there are any to look at.
+    fn heartbeat_interval_ms(&self) -> Option<u64> {
+        let timeout_ms = self.newest()?.settings.heartbeat_timeout_ms?;
+        self.watched().next()?;
+        let often_ms = timeout_ms / HEARTBEAT_CHECKS;
+        Some(often_ms.clamp(HEARTBEAT_CHECK_MIN_MS, HEARTBEAT_CHECK_MAX_MS))
+    }
+
+    /// How often to look at the memory, if there is any to look at.
+    fn memory_interval_ms(&self) -> Option<u64> {
+        let limit = self.current.as_ref()?.settings.memory?;
+        self.weighed().next()?;
+        self.stopping.is_none().then_some(limit.interval_ms)
+    }
+
+    /// Sees to it that what is to be watched is looked at in time, and nothing else.
+    pub(super) fn plan_looks(&mut self, now_ms: u64) {
+        let next_ms = |planned_ms: Option<u64>, every_ms: Option<u64>| {
+            let latest_ms = now_ms + every_ms?;
+            Some(planned_ms.map_or(latest_ms, |at_ms| at_ms.min(latest_ms)))
+        };
+        self.heartbeat_at_ms = next_ms(self.heartbeat_at_ms, self.heartbeat_interval_ms());
+        self.memory_at_ms = next_ms(self.memory_at_ms, self.memory_interval_ms());
     }
 
     /// After the arbiter was stopped, or the machine too busy to run it, deadlines move by the time
@@ -89,6 +118,14 @@ impl State {
     }
 
     pub(super) fn on_tick(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
+        if let Some(every_ms) = self
+            .circumstances
+            .watchdog_ms
+            .filter(|_| now_ms >= self.watchdog_at_ms)
+        {
+            self.watchdog_at_ms = now_ms + every_ms;
+            actions.push(Action::PetWatchdog);
+        }
         for child in self.children.iter_mut() {
             if child
                 .deadline()
@@ -96,13 +133,16 @@ impl State {
             {
                 continue;
             }
-            let notice = match child.standing {
-                Standing::Booting { .. } => Notice::TooSlow(child.id),
-                Standing::Draining { .. } if child.is_leaving() => Notice::Unfinished(child.id),
+            let (notice, verdict) = match child.standing {
+                Standing::Booting { .. } => (Notice::TooSlow(child.id), "was not ready in time"),
+                Standing::Draining { .. } if child.is_leaving() => {
+                    (Notice::Unfinished(child.id), "did not finish in time")
+                }
                 Standing::Draining { .. } | Standing::Ready | Standing::Killed { .. } => {
-                    Notice::Lingers(child.id)
+                    (Notice::Lingers(child.id), "did not end in time")
                 }
             };
+            child.verdict.get_or_insert(verdict);
             actions.push(Action::Log(notice));
             kill(child, actions);
         }
@@ -114,7 +154,7 @@ impl State {
         words: &[(ChildId, u64)],
         actions: &mut Vec<Action>,
     ) {
-        self.heartbeat_at_ms = now_ms + self.heartbeat_interval_ms();
+        self.heartbeat_at_ms = None;
         for &(id, word_ms) in words {
             let Some(child) = self.children.get_mut(id).filter(|child| child.is_watched()) else {
                 continue;
@@ -128,6 +168,7 @@ impl State {
             } else if until_ms <= now_ms {
                 actions.push(Action::Log(Notice::Silent(id)));
                 actions.push(Action::Kill(id, Signal::Abrt));
+                child.verdict = Some("missed its heartbeat");
                 child.standing = Standing::Killed {
                     kill_at_ms: Some(now_ms + ABORT_MS),
                 };

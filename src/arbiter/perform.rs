@@ -7,62 +7,120 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
-use super::action::Action;
+use super::action::{Action, Notice};
+use super::builder::CONTROL_MODE;
 use super::children::{ChildId, Place};
-use super::event::Event;
+use super::clients::{self, Clients};
+use super::event::{Event, Order};
 use super::exit::ExitCode;
+use super::family::Family;
+use super::generation::Settings;
 use super::log::{self, Who};
-use super::role::{Child, Role};
-use super::state::{Settings, State};
+use super::plan::Plan;
+use super::plans::Loaded;
+use super::role::Title;
+use super::show::Counters;
+use super::state::{Circumstances, Phase, State};
+use super::systemd::ServiceManager;
+use crate::protocol::control::Command;
 use crate::protocol::frame::FRAME_BYTES_MAX;
 use crate::protocol::message::{FromChild, ToChild};
 use crate::scoreboard::Scoreboard;
-use crate::sys::channel::{Channel, Recv};
+use crate::sys::channel::{Channel, ChannelListener, Recv};
 use crate::sys::clock::monotonic_ms;
-use crate::sys::memory_file;
+use crate::sys::file_watch::FileWatch;
+use crate::sys::pid_file::PidFile;
 use crate::sys::poll::{self, Watched};
-use crate::sys::process::{self, Pid};
+use crate::sys::program::Program;
 use crate::sys::signals::{Signal, SignalQueue};
-use crate::sys::socket::Listener;
+use crate::sys::stdio;
 
 /// Messages that one child may have heard before the others have their turn.
 const FRAMES_PER_TURN: usize = 64;
-/// Messages of a dead child that are heard: more than its queue can hold, but not without end, as
-/// it may have left a child of its own that goes on writing.
-const LAST_WORDS_MAX: usize = 1024;
 
-/// A living child, as the driver knows it.
-struct Member {
-    pid: Pid,
-    /// Whether it is known to be gone: then its number may be another's.
-    reaped: bool,
-    /// `None` once nothing more is to be said or heard.
-    channel: Option<Channel>,
+/// What the next plan is made with.
+pub(super) type PlanAgain = Box<dyn Fn(&Plan) -> Result<Plan, String>>;
+/// Who is told of everything that happens.
+pub(super) type OnNotice = Box<dyn FnMut(&Notice, Option<Who>)>;
+
+/// What an arbiter may have besides children. A child has none of it.
+pub(super) struct Surroundings {
+    /// How process titles begin.
+    pub(super) name: String,
+    pub(super) plan_again: Option<PlanAgain>,
+    pub(super) on_ready: Option<Box<dyn FnOnce()>>,
+    pub(super) on_notice: Option<OnNotice>,
+    pub(super) control: Option<ChannelListener>,
+    pub(super) control_path: Option<PathBuf>,
+    pub(super) pid_file: Option<PidFile>,
+    /// The name that the file is to have in the end.
+    pub(super) pid_path: Option<PathBuf>,
+    pub(super) log_path: Option<PathBuf>,
+    pub(super) program: Option<Program>,
+    pub(super) predecessor: Option<Channel>,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self {
+            name: "rgunicorn".to_owned(),
+            plan_again: None,
+            on_ready: None,
+            on_notice: None,
+            control: None,
+            control_path: None,
+            pid_file: None,
+            pid_path: None,
+            log_path: None,
+            program: None,
+            predecessor: None,
+        }
+    }
+}
+
+impl fmt::Debug for Surroundings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Surroundings")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Everything that the arbiter holds of the outside world.
 pub(super) struct Driver {
-    state: State,
-    loader: Role,
-    worker: Role,
+    pub(super) state: State,
+    /// By generation: the one that serves, and the one that is being made.
+    pub(super) plans: BTreeMap<u32, Loaded>,
+    pub(super) surroundings: Surroundings,
     /// `None` in a child.
-    signals: Option<SignalQueue>,
-    scoreboard: Arc<Scoreboard>,
-    pub(super) listeners: Vec<Listener>,
-    pub(super) on_ready: Option<Box<dyn FnOnce()>>,
-    family: BTreeMap<ChildId, Member>,
-    /// By number of the app.
-    artefacts: BTreeMap<u32, OwnedFd>,
-    /// The file that came with the message that is being handled.
-    arrived: Option<OwnedFd>,
+    pub(super) signals: Option<SignalQueue>,
+    pub(super) scoreboard: Arc<Scoreboard>,
+    pub(super) family: Family,
+    pub(super) clients: Clients,
+    pub(super) files: Option<FileWatch>,
+    pub(super) service: ServiceManager,
+    pub(super) counters: Counters,
     /// What carrying out actions has led to.
-    events: VecDeque<Event>,
+    pub(super) events: VecDeque<Event>,
+    /// What the process title and the service manager were told last.
+    told: Option<(Phase, u32, usize)>,
     exit: Option<ExitCode>,
+}
+
+/// Whom the arbiter waits for.
+enum Source {
+    Signals,
+    Child(ChildId),
+    Client(clients::Token),
+    Predecessor,
+    Files,
 }
 
 impl fmt::Debug for Driver {
@@ -76,34 +134,42 @@ impl fmt::Debug for Driver {
 
 impl Driver {
     pub(super) fn new(
+        circumstances: Circumstances,
         settings: Settings,
-        loader: Role,
-        worker: Role,
+        plan: Plan,
+        mut surroundings: Surroundings,
         signals: SignalQueue,
         scoreboard: Arc<Scoreboard>,
     ) -> Self {
+        let clients = Clients::new(surroundings.control.take());
+        let first = Loaded {
+            plan,
+            artefacts: BTreeMap::new(),
+        };
         Self {
-            state: State::new(settings),
-            loader,
-            worker,
+            state: State::new(circumstances, settings),
+            plans: BTreeMap::from([(1, first)]),
+            surroundings,
             signals: Some(signals),
             scoreboard,
-            listeners: Vec::new(),
-            on_ready: None,
-            family: BTreeMap::new(),
-            artefacts: BTreeMap::new(),
-            arrived: None,
+            family: Family::default(),
+            clients,
+            files: None,
+            service: ServiceManager::default(),
+            counters: Counters::new(monotonic_ms()),
             events: VecDeque::new(),
+            told: None,
             exit: None,
         }
     }
 
     /// Runs until the state says to exit.
     pub(super) fn run(mut self) -> ExitCode {
+        self.watch_files(1);
         self.feed(Event::Tick);
         loop {
             if let Some(code) = self.exit {
-                return code;
+                return self.end(code);
             }
             if let Err(error) = self.turn() {
                 return self.give_up(&error);
@@ -112,7 +178,8 @@ impl Driver {
     }
 
     fn turn(&mut self) -> io::Result<()> {
-        let speakers = self.wait()?;
+        let sources = self.wait()?;
+        // Signals first: whatever else is going on, they are obeyed.
         while let Some(signal) = self.signals.as_ref().map_or(Ok(None), SignalQueue::next)? {
             debug!("role=arbiter received {}", signal.name());
             if signal == Signal::Chld {
@@ -121,47 +188,65 @@ impl Driver {
                 self.feed(Event::Signal(signal));
             }
         }
-        for child in speakers {
-            self.hear(child, FRAMES_PER_TURN);
+        for source in sources {
+            match source {
+                Source::Signals => {}
+                Source::Child(child) => self.hear(child, FRAMES_PER_TURN),
+                Source::Client(token) => self.hear_client(token),
+                Source::Predecessor => self.hear_predecessor(),
+                Source::Files => self.hear_files(),
+            }
         }
-        if self.state.wants_heartbeats(monotonic_ms()) {
-            let words = self
-                .state
-                .watched()
-                .filter_map(|child| self.heartbeat(child))
-                .collect();
+        let now_ms = monotonic_ms();
+        self.clients.expire(now_ms);
+        if self.state.wants_heartbeats(now_ms) {
+            let words = self.heartbeats();
             self.feed(Event::Heartbeats(words));
+        }
+        if self.state.wants_memory(now_ms) {
+            let samples = self.memory_samples();
+            self.feed(Event::Memory(samples));
         }
         self.feed(Event::Tick);
         Ok(())
     }
 
     /// Waits for a signal, a message or the next deadline. Returns who has something to say.
-    fn wait(&self) -> io::Result<Vec<ChildId>> {
-        let timeout = self
-            .state
-            .next_deadline()
-            .map(|deadline_ms| Duration::from_millis(deadline_ms.saturating_sub(monotonic_ms())));
-        let channels = self.family.iter();
-        let channels = channels.filter_map(|(id, member)| Some((*id, member.channel.as_ref()?)));
-        let (ids, mut watched): (Vec<ChildId>, Vec<Watched<'_>>) = channels
-            .map(|(id, channel)| (id, Watched::readable(channel.as_fd())))
-            .unzip();
-        watched.extend(
-            self.signals
-                .as_ref()
-                .map(|queue| Watched::readable(queue.as_fd())),
-        );
+    fn wait(&self) -> io::Result<Vec<Source>> {
+        let deadlines = [self.state.next_deadline(), self.clients.next_deadline()];
+        let timeout =
+            deadlines.into_iter().flatten().min().map(|deadline_ms| {
+                Duration::from_millis(deadline_ms.saturating_sub(monotonic_ms()))
+            });
+        let mut sources = Vec::new();
+        let mut watched: Vec<Watched<'_>> = Vec::new();
+        let mut add = |source, what| {
+            sources.push(source);
+            watched.push(what);
+        };
+        if let Some(signals) = &self.signals {
+            add(Source::Signals, Watched::readable(signals.as_fd()));
+        }
+        for (child, channel) in self.family.channels() {
+            add(Source::Child(child), Watched::readable(channel.as_fd()));
+        }
+        for (token, client) in self.clients.watched() {
+            add(Source::Client(token), client);
+        }
+        if let Some(predecessor) = &self.surroundings.predecessor {
+            add(Source::Predecessor, Watched::readable(predecessor.as_fd()));
+        }
+        if let Some(files) = &self.files {
+            add(Source::Files, Watched::readable(files.as_fd()));
+        }
         poll::wait(&mut watched, timeout)?;
-        let ready = ids
-            .into_iter()
-            .zip(&watched)
-            .filter(|(_, watched)| watched.is_ready());
-        Ok(ready.map(|(id, _)| id).collect())
+        let ready = sources.into_iter().zip(&watched);
+        let ready = ready.filter(|(_, watched)| watched.is_ready());
+        Ok(ready.map(|(source, _)| source).collect())
     }
 
     /// Lets the state decide about `event`, and about whatever follows from doing what it says.
-    fn feed(&mut self, event: Event) {
+    pub(super) fn feed(&mut self, event: Event) {
         self.events.push_back(event);
         let mut actions = Vec::new();
         while let Some(event) = self.events.pop_front() {
@@ -170,231 +255,230 @@ impl Driver {
                 self.perform(action);
             }
         }
+        self.show_phase();
     }
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Spawn(child) => self.spawn(child),
-            Action::Send(child, message) => self.send(child, &message),
+            Action::Spawn(child, row) => self.spawn(child, row),
+            Action::Send(child, message) => self.send(child, &message, None),
             Action::Kill(child, signal) => self.kill(child, signal),
-            Action::KeepArtefact(app) => {
-                self.artefacts
-                    .extend(self.arrived.take().map(|file| (app, file)));
-            }
+            Action::KeepArtefact(child, app) => self.keep_artefact(child, app),
             Action::Announce => {
-                if let Some(on_ready) = self.on_ready.take() {
+                self.service.ready();
+                if let Some(on_ready) = self.surroundings.on_ready.take() {
                     on_ready();
                 }
             }
-            Action::CloseListeners => self.close_listeners(),
-            Action::Log(notice) => log::write(&notice, |id| self.who(id), &self.scoreboard),
+            Action::Prepare(number) => self.prepare(number),
+            Action::Adopt(number) => self.adopt(number),
+            Action::Discard(number) => self.discard(number),
+            Action::CloseListeners { unlink } => self.close_listeners(unlink),
+            Action::ReopenLogs => self.reopen_logs(),
+            Action::TellPredecessor(message) => self.tell_predecessor(&message),
+            Action::Promote => self.promote(),
+            Action::Reply(client, answer) => self.clients.reply(client, answer, monotonic_ms()),
+            Action::Show(client, what) => {
+                let report = self.report(what);
+                self.clients.show(client, &report, monotonic_ms());
+            }
+            Action::PetWatchdog => self.service.pet_watchdog(),
+            Action::Log(notice) => self.tell(&notice),
             Action::Exit(code) => self.exit = Some(code),
         }
     }
 
-    fn spawn(&mut self, id: ChildId) {
-        match self.fork(id) {
-            Ok((pid, channel)) => {
-                self.family.insert(
-                    id,
-                    Member {
-                        pid,
-                        reaped: false,
-                        channel: Some(channel),
-                    },
-                );
-                info!("{} started", self.who(id));
-            }
+    /// Writes a notice to the log, and tells it to all who observe.
+    pub(super) fn tell(&mut self, notice: &Notice) {
+        let who = notice.child().map(|id| self.who(id));
+        let row = notice.child().and_then(|id| self.family.row(id));
+        log::write(
+            notice,
+            who.as_ref(),
+            row.map(|row| self.scoreboard.slot(row)),
+        );
+        self.counters.count(notice, who.as_ref());
+        self.service.observe(notice, who.as_ref());
+        if let Some(on_notice) = &mut self.surroundings.on_notice {
+            on_notice(notice, who);
+        }
+    }
+
+    fn hear_client(&mut self, token: clients::Token) {
+        if let Some((client, command)) = self.clients.on_ready(token, monotonic_ms()) {
+            debug!("role=arbiter client={} {command:?}", client.0);
+            let order = self.order(command);
+            self.feed(Event::Control { client, order });
+        }
+    }
+
+    fn order(&self, command: Command) -> Order {
+        match command {
+            Command::Show(what) => Order::Show(what),
+            Command::WorkerAdd(count) => Order::WorkerAdd(count),
+            Command::WorkerRemove(count) => Order::WorkerRemove(count),
+            Command::WorkerKill { pid } => Order::WorkerKill(self.family.find(pid)),
+            Command::Reload => Order::Reload,
+            Command::Reopen => Order::Reopen,
+            Command::Upgrade => Order::Upgrade,
+            Command::Shutdown { quick } => Order::Shutdown { quick },
+        }
+    }
+
+    /// Opens the log file again and hands it to the children, who may not be allowed to.
+    fn reopen_logs(&mut self) {
+        let Some(path) = &self.surroundings.log_path else {
+            return;
+        };
+        let opened = stdio::open_log(path)
+            .and_then(|file| stdio::redirect_stderr(file.as_fd()).map(|()| OwnedFd::from(file)));
+        let file = match opened {
+            Ok(file) => file,
             Err(error) => {
-                error!("{} cannot be started: {error}", self.who(id));
-                self.events.push_back(Event::SpawnFailed { child: id });
+                return error!("role=arbiter cannot open {} again: {error}", path.display());
             }
-        }
-    }
-
-    fn fork(&mut self, id: ChildId) -> io::Result<(Pid, Channel)> {
-        let (ours, theirs) = Channel::pair()?;
-        if let Place::Slot(slot) = id.place {
-            self.scoreboard.slot(slot).reset();
-        }
-        // In the child, closing everything that is the arbiter's comes before the child's code.
-        let mut ours = Some(ours);
-        let pid = process::fork(|| {
-            ours = None;
-            self.become_child(id, theirs)
-        })?;
-        let ours = ours.ok_or_else(|| io::Error::other("the channel was closed by its owner"))?;
-        Ok((pid, ours))
-    }
-
-    /// The first instructions of a child.
-    fn become_child(&mut self, id: ChildId, channel: Channel) -> i32 {
-        self.signals = None;
-        self.family.clear();
-        self.arrived = None;
-        let mut child = Child {
-            slot: 0,
-            generation: id.generation,
-            channel,
-            listeners: std::mem::take(&mut self.listeners),
-            handed: std::mem::take(&mut self.artefacts).into_values().collect(),
-            scoreboard: Arc::clone(&self.scoreboard),
         };
-        match id.place {
-            Place::Loader => {
-                // It reads what others wrote: it gets nothing that it does not need.
-                child.listeners.clear();
-                child.handed.clear();
-                (self.loader.main)(child)
-            }
-            Place::Slot(slot) => {
-                child.slot = slot;
-                (self.worker.main)(child)
+        for child in self.family.ids() {
+            if matches!(child.place, Place::Slot { .. }) {
+                self.send(child, &ToChild::ReopenLog, Some(&file));
             }
         }
     }
 
-    fn send(&mut self, id: ChildId, message: &ToChild) {
-        let channel = self
-            .family
-            .get(&id)
-            .and_then(|member| member.channel.as_ref());
-        let sent = channel.map_or(Ok(false), |channel| channel.send(&message.encode(), &[]));
-        if !matches!(sent, Ok(true)) {
-            debug!("{} takes no message: {sent:?}", self.who(id));
-            self.events.push_back(Event::Hangup { child: id });
+    fn tell_predecessor(&mut self, message: &FromChild) {
+        if let Some(channel) = &self.surroundings.predecessor {
+            // If it is gone, the poll tells.
+            let _ = channel.send(&message.encode(), &[]);
         }
     }
 
-    fn kill(&mut self, id: ChildId, signal: Signal) {
-        let who = self.who(id);
-        let Some(member) = self.family.get_mut(&id) else {
-            return;
-        };
-        if signal == Signal::Kill {
-            member.channel = None;
-        }
-        if member.reaped {
-            return;
-        }
-        if let Err(error) = process::kill(member.pid, signal) {
-            warn!("{who} cannot be sent {}: {error}", signal.name());
-        }
-    }
-
-    fn close_listeners(&mut self) {
-        for listener in self.listeners.drain(..) {
-            if let Err(error) = listener.unlink() {
-                warn!(
-                    "role=arbiter cannot remove {}: {error}",
-                    listener.local_address()
-                );
-            }
-        }
-    }
-
-    fn reap(&mut self) {
-        while let Some((pid, reason)) = process::reap() {
-            let found = self.family.iter_mut().find(|(_, member)| member.pid == pid);
-            let Some((&child, member)) = found else {
-                // As the first process of a container it inherits the orphans of others.
-                debug!("role=arbiter reaped pid={pid}, which is no child: {reason}");
-                continue;
-            };
-            member.reaped = true;
-            // Its last words explain its end.
-            self.hear(child, LAST_WORDS_MAX);
-            self.feed(Event::ChildExited { child, reason });
-            self.family.remove(&child);
-        }
-    }
-
-    /// Receives up to `frames_max` messages of one child.
-    fn hear(&mut self, child: ChildId, frames_max: usize) {
+    fn hear_predecessor(&mut self) {
         let mut buffer = [0; FRAME_BYTES_MAX];
-        for _ in 0..frames_max {
-            let Some(member) = self.family.get_mut(&child) else {
-                return;
-            };
-            let Some(channel) = &member.channel else {
-                return;
-            };
-            match channel.recv(&mut buffer) {
-                Ok(Recv::Empty) => return,
-                Ok(Recv::Eof) => {
-                    member.channel = None;
-                    self.feed(Event::Hangup { child });
-                }
-                Ok(Recv::Frame { len, fds }) => self.judge(child, &buffer[..len], fds),
-                Err(error) => self.condemn(child, &error),
+        let heard = self
+            .surroundings
+            .predecessor
+            .as_ref()
+            .map(|channel| channel.recv(&mut buffer));
+        match heard {
+            None | Some(Ok(Recv::Empty | Recv::Frame { .. })) => {}
+            Some(Ok(Recv::Eof) | Err(_)) => {
+                self.surroundings.predecessor = None;
+                self.feed(Event::PredecessorGone);
             }
         }
     }
 
-    /// Passes on a frame if it is a message with the file that belongs to it.
-    fn judge(&mut self, child: ChildId, frame: &[u8], mut files: Vec<OwnedFd>) {
-        let message = match FromChild::decode(frame) {
-            Ok(message) => message,
-            Err(error) => return self.condemn(child, &error),
-        };
-        let expected = match message {
-            FromChild::Artefact { .. } => 1,
-            FromChild::Ready | FromChild::Loaded | FromChild::Failed { .. } => 0,
-        };
-        if files.len() != expected {
-            let count = files.len();
-            return self.condemn(child, &format_args!("{count} files came with {message:?}"));
+    fn promote(&mut self) {
+        let Surroundings {
+            pid_file,
+            pid_path,
+            control_path,
+            ..
+        } = &mut self.surroundings;
+        match control_path
+            .as_ref()
+            .map(|path| ChannelListener::bind(path, CONTROL_MODE))
+        {
+            Some(Ok(listener)) => self.clients = Clients::new(Some(listener)),
+            Some(Err(error)) => error!("role=arbiter has no control socket: {error}"),
+            None => {}
         }
-        if !files.iter().all(is_trustworthy) {
-            return self.condemn(child, &"the artefact can be changed by others");
-        }
-        self.arrived = files.pop();
-        self.feed(Event::FromChild { child, message });
-        self.arrived = None;
-    }
-
-    fn condemn(&mut self, child: ChildId, why: &dyn fmt::Display) {
-        warn!("{} is not understood: {why}", self.who(child));
-        self.feed(Event::Illegal { child });
-        if let Some(member) = self.family.get_mut(&child) {
-            member.channel = None;
+        if let (Some(file), Some(path)) = (pid_file, pid_path)
+            && let Err(error) = file.rename(path)
+        {
+            warn!(
+                "role=arbiter cannot rename the pid file to {}: {error}",
+                path.display()
+            );
         }
     }
 
-    fn heartbeat(&self, child: ChildId) -> Option<(ChildId, u64)> {
-        match child.place {
-            Place::Loader => None,
-            Place::Slot(slot) => Some((child, self.scoreboard.slot(slot).alive_until())),
+    /// Shows in the process title and to the service manager what the server is doing.
+    fn show_phase(&mut self) {
+        let now = (
+            self.state.phase(),
+            self.state.generation(),
+            self.state.workers(),
+        );
+        if self.told.replace(now) == Some(now) {
+            return;
         }
+        let (phase, generation, workers) = now;
+        let name = phase_name(phase);
+        let title = format!("{}: arbiter gen {generation}", self.surroundings.name);
+        Title(title).set_state(name);
+        self.service.status(&format!(
+            "{name}: generation {generation}, {workers} workers"
+        ));
     }
 
-    fn who(&self, id: ChildId) -> Who {
+    pub(super) fn who(&self, id: ChildId) -> Who {
         let role = match id.place {
-            Place::Loader => self.loader.name,
-            Place::Slot(_) => self.worker.name,
+            Place::Loader => "loader",
+            Place::Successor => "successor",
+            Place::Slot { role, .. } => self.family.role(id).unwrap_or_else(|| {
+                let loaded = self.plans.get(&id.generation);
+                let role = loaded.and_then(|loaded| loaded.plan.slot_role(role));
+                role.map_or("child", |role| role.name)
+            }),
         };
         Who {
             role,
             id,
-            pid: self.family.get(&id).map(|member| member.pid),
+            pid: self.family.pid(id),
         }
+    }
+
+    fn end(mut self, code: ExitCode) -> ExitCode {
+        self.clients.close_all();
+        if let Some(file) = self.surroundings.pid_file.take() {
+            let removed = file.remove();
+            if let Err(error) = removed {
+                warn!("role=arbiter cannot remove the pid file: {error}");
+            }
+        }
+        code
     }
 
     /// Ends without the help of the state, when the kernel fails the driver itself.
-    fn give_up(&mut self, error: &io::Error) -> ExitCode {
+    fn give_up(mut self, error: &io::Error) -> ExitCode {
         error!("role=arbiter cannot go on: {error}");
-        self.close_listeners();
-        for child in self.family.keys().copied().collect::<Vec<_>>() {
+        self.close_listeners(true);
+        for child in self.family.ids() {
             self.kill(child, Signal::Kill);
         }
-        ExitCode::Failure
+        self.end(ExitCode::Failure)
+    }
+
+    fn heartbeats(&self) -> Vec<(ChildId, u64)> {
+        let word = |child| {
+            let row = self.family.row(child)?;
+            Some((child, self.scoreboard.slot(row).alive_until()))
+        };
+        self.state.watched().filter_map(word).collect()
+    }
+
+    fn memory_samples(&self) -> Vec<(ChildId, u64)> {
+        let measure = |child: ChildId| {
+            let loaded = self.plans.get(&child.generation)?;
+            let pid = self.family.pid(child)?;
+            // It may just have ended.
+            let bytes = loaded.plan.measure().of(pid).ok()?;
+            Some((child, bytes))
+        };
+        self.state.weighed().filter_map(measure).collect()
     }
 }
 
-/// Whether nobody but this server can change the file any more.
-fn is_trustworthy(file: &OwnedFd) -> bool {
-    let file = file.as_fd();
-    memory_file::is_sealed(file) || memory_file::is_private_file(file).unwrap_or(false)
+/// The phase, as operators call it.
+pub(super) fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Starting => "starting",
+        Phase::Running => "running",
+        Phase::Reloading => "reloading",
+        Phase::Upgrading => "upgrading",
+        Phase::Stopping { .. } => "stopping",
+    }
 }
 
 #[cfg(test)]

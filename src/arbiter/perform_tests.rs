@@ -8,8 +8,9 @@ use std::path::Path;
 
 use super::*;
 use crate::arbiter::builder::{Arbiter, Builder};
-use crate::sys::process::ExitReason;
-use crate::sys::socket::BindTo;
+use crate::arbiter::role::{Child, Role};
+use crate::sys::process::{self, ExitReason};
+use crate::sys::socket::{BindTo, Listener};
 use crate::sys::{fork_lock, memory_file};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -78,10 +79,10 @@ fn serve(child: &Child, signals: &SignalQueue) -> i32 {
         match child.channel.recv(&mut buffer).unwrap() {
             Recv::Empty => {}
             Recv::Eof => return 11,
-            Recv::Frame { len, .. } => {
-                assert_eq!(ToChild::decode(&buffer[..len]), Ok(ToChild::Drain));
-                return 0;
-            }
+            Recv::Frame { len, .. } => match ToChild::decode(&buffer[..len]).unwrap() {
+                ToChild::Drain | ToChild::Retire => return 0,
+                ToChild::ReopenLog => {}
+            },
         }
     }
 }
@@ -89,26 +90,30 @@ fn serve(child: &Child, signals: &SignalQueue) -> i32 {
 /// What a child does, apart from the good ones.
 type Main = fn(Child) -> i32;
 
-/// An arbiter of good children that is told to stop when the first is ready.
-fn good(stop: Signal) -> Builder {
-    Arbiter::builder()
+/// A plan of good children, apart from the workers.
+fn with_worker(main: impl Fn(Child) -> i32 + 'static) -> Plan {
+    Plan::new(Role::new("worker", main))
         .workers(2)
-        .apps(2)
-        .loader(Role::new("loader", good_loader))
-        .worker(Role::new("worker", good_worker))
-        .on_ready(move || process::kill(process::own_pid(), stop).unwrap())
+        .loader(Role::new("loader", good_loader), 2)
 }
 
-fn with_worker(main: impl Fn(Child) -> i32 + 'static) -> Builder {
-    good(Signal::Term).worker(Role::new("worker", main))
+fn with_loader(main: impl Fn(Child) -> i32 + 'static) -> Plan {
+    with_worker(good_worker).loader(Role::new("loader", main), 2)
 }
 
-fn with_loader(main: impl Fn(Child) -> i32 + 'static) -> Builder {
-    good(Signal::Term).loader(Role::new("loader", main))
+/// An arbiter that is told to stop when the first worker is ready.
+fn stopping(signal: Signal, plan: Plan) -> Builder {
+    Arbiter::builder()
+        .plan(plan)
+        .on_ready(move || process::kill(process::own_pid(), signal).unwrap())
 }
 
-/// The first worker in the slot does `first`, and the one after it has the arbiter stopped.
-fn with_successor(folder: &Path, first: impl Fn(&Child) -> i32 + 'static) -> Builder {
+fn good(signal: Signal) -> Builder {
+    stopping(signal, with_worker(good_worker))
+}
+
+/// The first worker does `first`, and the one after it has the arbiter stopped.
+fn with_next(folder: &Path, first: impl Fn(&Child) -> i32 + 'static) -> Plan {
     let (arbiter, path) = (process::own_pid(), folder.join("tried"));
     let main = move |child: Child| {
         if File::create_new(&path).is_ok() {
@@ -117,7 +122,7 @@ fn with_successor(folder: &Path, first: impl Fn(&Child) -> i32 + 'static) -> Bui
         process::kill(arbiter, Signal::Term).unwrap();
         good_worker(child)
     };
-    with_worker(main).workers(1).on_ready(|| {})
+    with_worker(main).workers(1)
 }
 
 fn failed(code: u8) -> FromChild {
@@ -172,7 +177,7 @@ fn a_loader_that_fails_decides_the_exit_code() {
         }),
     ];
     for (code, main) in mains {
-        check(code, || with_loader(main));
+        check(code, || stopping(Signal::Term, with_loader(main)));
     }
 }
 
@@ -198,7 +203,7 @@ fn an_artefact_that_is_not_sealed_or_not_one_file_is_refused() {
         },
     ];
     for main in mains {
-        check(4, || with_loader(main));
+        check(4, || stopping(Signal::Term, with_loader(main)));
     }
 }
 
@@ -216,7 +221,8 @@ fn a_worker_that_fails_first_decides_the_exit_code() {
     ];
     for (code, main) in mains {
         check(code, || {
-            with_worker(main).boot_timeout(Duration::from_millis(200))
+            let plan = with_worker(main).boot_timeout(Duration::from_millis(200));
+            stopping(Signal::Term, plan)
         });
     }
 }
@@ -225,7 +231,8 @@ fn a_worker_that_fails_first_decides_the_exit_code() {
 fn a_loader_that_hangs_is_killed() {
     let hang = |_| poll::wait(&mut [], None).map_or(1, |_| 0);
     check(4, || {
-        with_loader(hang).load_timeout(Some(Duration::from_millis(100)))
+        let plan = with_loader(hang).load_timeout(Some(Duration::from_millis(100)));
+        stopping(Signal::Term, plan)
     });
 }
 
@@ -242,10 +249,11 @@ fn a_worker_that_crashes_is_replaced() {
     for crash in crashes {
         let folder = tempfile::tempdir().unwrap();
         check(0, || {
-            with_successor(folder.path(), move |child| {
+            let plan = with_next(folder.path(), move |child| {
                 say(child, &FromChild::Ready, &[]);
                 crash(child)
-            })
+            });
+            Arbiter::builder().plan(plan)
         });
     }
 }
@@ -254,14 +262,14 @@ fn a_worker_that_crashes_is_replaced() {
 fn a_worker_that_misses_its_heartbeat_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     check(0, || {
-        let builder = with_successor(folder.path(), |child| {
-            let slot = child.scoreboard.slot(child.slot);
+        let plan = with_next(folder.path(), |child| {
+            let slot = child.scoreboard.slot(child.row);
             slot.begin_serving("blog", "GET", "/", monotonic_ms());
             slot.set_alive_until(monotonic_ms());
             say(child, &FromChild::Ready, &[]);
             poll::wait(&mut [], None).map_or(1, |_| 0)
         });
-        builder.heartbeat_timeout(Some(Duration::from_secs(2)))
+        Arbiter::builder().plan(plan.heartbeat_timeout(Some(Duration::from_secs(2))))
     });
 }
 
@@ -272,7 +280,8 @@ fn a_worker_that_does_not_drain_is_killed() {
             say(&child, &FromChild::Ready, &[]);
             poll::wait(&mut [], None).map_or(1, |_| 0)
         };
-        with_worker(stubborn).graceful_timeout(Duration::from_millis(100))
+        let plan = with_worker(stubborn).graceful_timeout(Duration::from_millis(100));
+        stopping(Signal::Term, plan)
     });
 }
 
@@ -302,18 +311,20 @@ fn a_child_gets_what_it_needs_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.sock");
     check(0, || {
-        let (before, path) = (open_files(), path.clone());
+        let before = open_files();
+        let for_worker = path.clone();
         let in_loader = before.clone();
         let listener = Listener::bind(&BindTo::Unix(path.clone()), 8).unwrap();
         let worker = move |child: Child| {
             // Its channel and the listener.
             assert_eq!(opened(&before, "socket:"), 2);
-            assert_eq!(opened(&before, "anon_inode:[signalfd]"), 0);
+            assert_eq!(opened(&before, "anon_inode:"), 0);
             assert_eq!(opened(&before, "/memfd:"), 2);
+            assert_eq!(opened(&before, "/tmp"), 0);
             let read = |file: &OwnedFd| std::fs::read(memory_file::path_of(file.as_fd())).unwrap();
             let handed: Vec<_> = child.handed.iter().map(read).collect();
             assert_eq!(handed, [b"code 0", b"code 1"]);
-            let _client = UnixStream::connect(&path).unwrap();
+            let _client = UnixStream::connect(&for_worker).unwrap();
             assert!(child.listeners[0].accept().unwrap().is_some());
             good_worker(child)
         };
@@ -323,10 +334,149 @@ fn a_child_gets_what_it_needs_and_nothing_else() {
             assert!(child.listeners.is_empty() && child.handed.is_empty());
             good_loader(child)
         };
-        with_worker(worker)
+        let control = folder.path().join("control.sock");
+        let control = ChannelListener::bind(&control, CONTROL_MODE).unwrap();
+        let pid_file = PidFile::create(&folder.path().join("pid")).unwrap();
+        let plan = with_worker(worker)
             .workers(1)
-            .loader(Role::new("loader", loader))
-            .listeners(vec![listener])
+            .loader(Role::new("loader", loader), 2)
+            .listener("app", listener)
+            .watched_files(vec![path.clone()]);
+        stopping(Signal::Term, plan)
+            .control(Some(control), None)
+            .pid_file(Some(pid_file), None)
     });
-    assert!(!path.exists(), "the socket is unlinked");
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert!(
+        left.is_empty(),
+        "sockets and the pid file are removed: {left:?}"
+    );
+}
+
+/// An arbiter whose next plans come from `plans`, last first, and that is stopped when `until` says
+/// so about a notice.
+fn reloading(
+    first: Plan,
+    plans: Vec<Result<Plan, String>>,
+    until: impl Fn(&Notice) -> bool + 'static,
+) -> Builder {
+    let plans = std::cell::RefCell::new(plans);
+    let signal = |signal| process::kill(process::own_pid(), signal).unwrap();
+    Arbiter::builder()
+        .plan(first)
+        .plan_again(move |_| plans.borrow_mut().pop().unwrap())
+        .on_ready(move || signal(Signal::Hup))
+        .on_notice(move |notice, _| {
+            if until(notice) {
+                signal(Signal::Term);
+            }
+        })
+}
+
+#[test]
+fn a_reload_brings_up_the_next_plan_and_ends_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (
+        folder.path().join("old.sock"),
+        folder.path().join("new.sock"),
+    );
+    let open = |path: &Path| Listener::bind(&BindTo::Unix(path.to_owned()), 8).unwrap();
+    check(0, || {
+        let (gone, kept) = (old.clone(), new.clone());
+        let first = with_worker(good_worker).listener("old", open(&old));
+        let next = with_worker(move |child: Child| {
+            assert_eq!(child.generation, 2);
+            good_worker(child)
+        });
+        let next = next.workers(3).listener("new", open(&new));
+        let left = std::cell::Cell::new(0);
+        reloading(first, vec![Ok(next)], move |notice| match notice {
+            Notice::Generation(2) => {
+                assert!(
+                    !gone.exists() && kept.exists(),
+                    "only the old socket is removed"
+                );
+                false
+            }
+            Notice::Left(id, _) if id.generation == 1 && id.place.role().is_some() => {
+                left.set(left.get() + 1);
+                left.get() == 2
+            }
+            _ => false,
+        })
+    });
+    assert!(!new.exists(), "the new socket is removed at the end");
+}
+
+#[test]
+fn a_reload_that_fails_leaves_everything_as_it_was() {
+    type Broken = fn() -> Result<Plan, String>;
+    let broken: [Broken; 5] = [
+        || Err("no such file".to_owned()),
+        || Ok(with_worker(good_worker).workers(0)),
+        || Ok(with_loader(|_| 4)),
+        || Ok(with_worker(|_| 3)),
+        || {
+            let hang = |_| poll::wait(&mut [], None).map_or(1, |_| 0);
+            Ok(with_worker(hang).boot_timeout(Duration::from_millis(100)))
+        },
+    ];
+    for broken in broken {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.sock");
+        check(0, || {
+            let listener = Listener::bind(&BindTo::Unix(path.clone()), 8).unwrap();
+            let kept = listener.try_clone().unwrap();
+            let next = broken().map(|plan| plan.listener("app", kept));
+            let first = with_worker(good_worker).listener("app", listener);
+            let path = path.clone();
+            reloading(first, vec![next], move |notice| match notice {
+                Notice::ReloadFailed(2, _) => {
+                    assert!(path.exists(), "the socket that both have is kept");
+                    true
+                }
+                Notice::Left(..) | Notice::Died(..) | Notice::Ended(..) => {
+                    // Of the first generation only the loader may go before the stop.
+                    let id = notice.child().unwrap();
+                    assert!(id.generation == 2 || id.place == Place::Loader || !path.exists());
+                    false
+                }
+                _ => false,
+            })
+        });
+    }
+}
+
+#[test]
+fn other_roles_are_started_watched_and_replaced_like_workers() {
+    let folder = tempfile::tempdir().unwrap();
+    check(0, || {
+        let (arbiter, path) = (process::own_pid(), folder.path().join("tried"));
+        let clock = move |child: Child| {
+            assert_eq!(child.handed.len(), 2, "it gets what workers get");
+            say(&child, &FromChild::Ready, &[]);
+            if File::create_new(&path).is_ok() {
+                return 9;
+            }
+            process::kill(arbiter, Signal::Term).unwrap();
+            serve(&child, &SignalQueue::new(&[Signal::Quit]).unwrap())
+        };
+        let plan = with_worker(good_worker).role(Role::new("clock", clock), 1, Vec::new());
+        Arbiter::builder().plan(plan)
+    });
+}
+
+#[test]
+fn without_a_way_to_plan_again_a_reload_changes_nothing() {
+    check(0, || {
+        let signal = |signal| process::kill(process::own_pid(), signal).unwrap();
+        Arbiter::builder()
+            .plan(with_worker(good_worker))
+            .on_ready(move || signal(Signal::Hup))
+            .on_notice(move |notice, _| {
+                if matches!(notice, Notice::ReloadFailed(..)) {
+                    signal(Signal::Term);
+                }
+            })
+    });
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::scoreboard::Scoreboard;
 use crate::sys::channel::Channel;
 use crate::sys::socket::Listener;
+use crate::sys::title;
 
 /// A kind of child: a name, a main function and a respawn policy.
 pub struct Role {
@@ -92,19 +93,34 @@ pub(super) fn millis(duration: Duration) -> u64 {
 /// channel means that the arbiter is dead.
 #[derive(Debug)]
 pub struct Child {
-    /// Number of its slot, and of its place in the scoreboard; 0 in a one-off child, which has no
-    /// such place.
+    /// Number of its slot in its role; 0 in a one-off child.
     pub slot: usize,
+    /// Its row of the scoreboard. No other living child has it; a one-off child, which writes none,
+    /// has 0.
+    pub row: usize,
     /// Of which generation it is.
     pub generation: u32,
     /// To the arbiter.
     pub channel: Channel,
-    /// Every listener, in the order of the builder; none in the loader.
+    /// The listeners of its role, in the order of the plan; none in the loader.
     pub listeners: Vec<Listener>,
     /// The artefacts from the loader, by number of the app; none in the loader.
     pub handed: Vec<OwnedFd>,
-    /// The table in which it writes its slot.
+    /// The table in which it writes its row.
     pub scoreboard: Arc<Scoreboard>,
+    /// How `ps` shows it.
+    pub title: Title,
+}
+
+/// The beginning of a process's title, which names its role, slot and generation.
+#[derive(Debug, Clone)]
+pub struct Title(pub(super) String);
+
+impl Title {
+    /// Says in which state the process is now, such as `booting`.
+    pub fn set_state(&self, state: &str) {
+        title::set(&format!("{} {state}", self.0));
+    }
 }
 
 #[cfg(test)]

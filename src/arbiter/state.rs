@@ -1,48 +1,33 @@
 //! Defines what the arbiter decides: a pure function from time and event to actions.
 //!
-//! Invariant: it performs nothing, reads no clock and never waits; a stop is a phase in which
-//! events are handled like in any other. Each child that is not serving has a deadline.
-
-use std::collections::BTreeSet;
+//! Invariant: it performs nothing, reads no clock and never waits; a reload, an upgrade and a stop
+//! are phases in which events are handled like in any other. Each child that is not serving has a
+//! deadline.
 
 use super::action::{Action, Notice, Urgency};
-use super::children::{ChildId, Children, Place, Standing};
-use super::endings::{default_code, drain, kill, quit};
+use super::children::{ChildId, Children, Place, Standing, Wear};
+use super::clients::ClientId;
+use super::endings::default_code;
 use super::event::Event;
 use super::exit::ExitCode;
-use super::role::BackOff;
+use super::generation::{Generation, Settings};
+use super::upgrade::Hold;
 use crate::protocol::message::FromChild;
-use crate::sys::signals::Signal;
 
-/// Most slots, and so most workers.
-pub const SLOTS_MAX: usize = 1024;
 /// How long a child may take to end after it has said, or shown, that it will.
-const LEAVE_MS: u64 = 1000;
+pub(super) const LEAVE_MS: u64 = 1000;
 /// How long the loader may take to end after it has handed over everything: it unmaps a lot.
 const LOADER_LEAVE_MS: u64 = 5000;
-/// How long a worker may take to clean up at a quick stop, before SIGKILL.
-const QUIT_MS: u64 = 2000;
 
-/// What the decisions depend on besides events. Times are in milliseconds.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Workers at the start.
-    pub workers: usize,
-    /// Artefacts that the loader hands over: one for each app.
-    pub apps: u32,
-    /// From fork to Ready.
-    pub boot_timeout_ms: u64,
-    /// From the loader's fork to its last artefact.
-    pub load_timeout_ms: Option<u64>,
-    /// Between two heartbeats of a worker that is not asleep; only decides how often to check, for
-    /// the worker sets its own deadline.
-    pub heartbeat_timeout_ms: Option<u64>,
-    /// From the order to drain to SIGKILL.
-    pub graceful_timeout_ms: u64,
-    /// When a loader could not be forked.
-    pub loader_back_off: BackOff,
-    /// When a worker has failed or could not be forked.
-    pub worker_back_off: BackOff,
+/// What the decisions depend on for as long as the arbiter lives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Circumstances {
+    /// Whether the server runs in the background, without a terminal whose window could change.
+    pub daemon: bool,
+    /// Whether an arbiter of the program before has started this one, and waits.
+    pub predecessor: bool,
+    /// How often the service manager wants to hear that the arbiter lives, in milliseconds.
+    pub watchdog_ms: Option<u64>,
 }
 
 /// What the server as a whole is doing.
@@ -52,6 +37,10 @@ pub enum Phase {
     Starting,
     /// A worker has been ready: failures are survived.
     Running,
+    /// The next generation is being made, beside the one that serves.
+    Reloading,
+    /// The next program has been started, and lives beside this one.
+    Upgrading,
     /// It ends with this code when the last child has left.
     Stopping {
         /// How much patience is left.
@@ -64,17 +53,33 @@ pub enum Phase {
 /// Everything the arbiter knows.
 #[derive(Debug, Clone)]
 pub struct State {
-    pub(super) settings: Settings,
-    pub(super) phase: Phase,
-    generation: u32,
+    pub(super) circumstances: Circumstances,
+    /// How the stop goes, once it has begun.
+    pub(super) stopping: Option<(Urgency, ExitCode)>,
+    /// The generation that serves; `None` until the first worker is ready.
+    pub(super) current: Option<Generation>,
+    /// The generation that is being made.
+    pub(super) candidate: Option<Generation>,
+    /// Whether the configuration is being read for the next generation.
+    pub(super) preparing: bool,
+    /// Whether another reload is to follow.
+    pub(super) reload_again: bool,
+    /// When changed files have settled.
+    pub(super) reload_at_ms: Option<u64>,
+    /// Children of generations up to this one listen where nobody else does any more.
+    pub(super) abandoned: u32,
+    pub(super) hold: Hold,
+    /// Whether the predecessor knows how the start went.
+    pub(super) told_predecessor: bool,
+    /// The control clients that wait for a reload or an upgrade to end.
+    pub(super) waiting: Vec<ClientId>,
     pub(super) children: Children,
-    /// How many workers there should be: the slots below this number.
-    pub(super) workers: usize,
-    /// Which apps' artefacts the loader has handed over.
-    artefacts: BTreeSet<u32>,
-    /// Whether the loader is done.
-    pub(super) loaded: bool,
-    pub(super) heartbeat_at_ms: u64,
+    pub(super) generations: u32,
+    /// When to look at the heartbeats next, if there are any to look at.
+    pub(super) heartbeat_at_ms: Option<u64>,
+    /// When to look at the memory next.
+    pub(super) memory_at_ms: Option<u64>,
+    pub(super) watchdog_at_ms: u64,
     /// When the driver was last asked to wake up.
     pub(super) asked_ms: Option<u64>,
     /// When the last event was.
@@ -86,25 +91,28 @@ pub struct State {
 
 impl State {
     /// Before anything has happened. The first event, which may be a Tick, starts the loader.
-    pub fn new(settings: Settings) -> Self {
-        assert!(
-            (1..=SLOTS_MAX).contains(&settings.workers),
-            "{} workers",
-            settings.workers
-        );
+    pub fn new(circumstances: Circumstances, settings: Settings) -> Self {
         Self {
-            phase: Phase::Starting,
-            generation: 1,
-            children: Children::new(settings.workers),
-            workers: settings.workers,
-            artefacts: BTreeSet::new(),
-            loaded: false,
-            heartbeat_at_ms: 0,
+            circumstances,
+            stopping: None,
+            current: None,
+            candidate: Some(Generation::new(1, settings, false)),
+            preparing: false,
+            reload_again: false,
+            reload_at_ms: None,
+            abandoned: 0,
+            hold: Hold::No,
+            told_predecessor: !circumstances.predecessor,
+            waiting: Vec::new(),
+            children: Children::default(),
+            generations: 1,
+            heartbeat_at_ms: None,
+            memory_at_ms: None,
+            watchdog_at_ms: 0,
             asked_ms: None,
             seen_ms: 0,
             late_in_a_row: 0,
             exited: false,
-            settings,
         }
     }
 
@@ -115,28 +123,80 @@ impl State {
             return;
         }
         self.forgive_lost_time(now_ms);
+        let is_tick = event == Event::Tick;
         match event {
             Event::Signal(signal) => self.on_signal(now_ms, signal, actions),
             Event::ChildExited { child, reason } => self.on_exit(now_ms, child, reason, actions),
             Event::FromChild { child, message } => {
                 self.on_message(now_ms, child, message, actions);
             }
-            Event::Illegal { child } => self.condemn(child, Notice::Illegal(child), actions),
+            Event::Illegal { child } => self.condemn(child, actions),
             Event::Hangup { child } => self.expect_end(now_ms, child, LEAVE_MS),
-            Event::SpawnFailed { child } => self.on_spawn_failed(now_ms, child, actions),
+            Event::SpawnFailed { child, reason } => {
+                self.on_spawn_failed(now_ms, child, reason, actions);
+            }
             Event::Heartbeats(words) => self.on_heartbeats(now_ms, &words, actions),
+            Event::Memory(samples) => self.on_memory(&samples),
+            Event::Prepared { settings, abandons } => self.on_prepared(settings, abandons, actions),
+            Event::Unprepared { reason } => self.on_unprepared(reason, actions),
+            Event::FilesChanged => self.on_files_changed(now_ms),
+            Event::PredecessorGone => self.on_predecessor_gone(actions),
+            Event::Control { client, order } => self.on_order(now_ms, client, order, actions),
             Event::Tick => self.on_tick(now_ms, actions),
         }
-        match self.phase {
-            Phase::Starting | Phase::Running => self.fill_places(now_ms, actions),
-            Phase::Stopping { code, .. } => self.exit_if_alone(code, actions),
+        match self.stopping {
+            None => {
+                self.settle(now_ms, actions);
+                if is_tick {
+                    self.leave_if_done(actions);
+                }
+            }
+            Some((_, code)) => self.exit_if_alone(code, actions),
         }
+        self.plan_looks(now_ms);
         self.asked_ms = self.next_deadline();
     }
 
     /// What the server is doing.
     pub fn phase(&self) -> Phase {
-        self.phase
+        match (self.stopping, &self.current) {
+            (Some((urgency, code)), _) => Phase::Stopping { urgency, code },
+            (None, None) => Phase::Starting,
+            (None, Some(_)) if self.preparing || self.candidate.is_some() => Phase::Reloading,
+            (None, Some(_)) if self.children.successor().is_some() => Phase::Upgrading,
+            (None, Some(_)) => Phase::Running,
+        }
+    }
+
+    /// The number of the generation that serves, or that is to be the first.
+    pub fn generation(&self) -> u32 {
+        self.newest().map_or(0, |generation| generation.number)
+    }
+
+    /// How many workers there should be.
+    pub fn workers(&self) -> usize {
+        self.newest().map_or(0, |generation| generation.wanted[0])
+    }
+
+    /// Everything known of each child.
+    pub fn children(&self) -> &Children {
+        &self.children
+    }
+
+    /// The generation that serves, or before there is one, that is to be the first.
+    pub(super) fn newest(&self) -> Option<&Generation> {
+        self.current.as_ref().or(self.candidate.as_ref())
+    }
+
+    pub(super) fn generation_mut(&mut self, number: u32) -> Option<&mut Generation> {
+        let both = [self.current.as_mut(), self.candidate.as_mut()];
+        let mut both = both.into_iter().flatten();
+        both.find(|generation| generation.number == number)
+    }
+
+    pub(super) fn graceful_timeout_ms(&self) -> u64 {
+        self.newest()
+            .map_or(0, |generation| generation.settings.graceful_timeout_ms)
     }
 
     fn on_message(
@@ -146,8 +206,7 @@ impl State {
         message: FromChild,
         actions: &mut Vec<Action>,
     ) {
-        let all_handed_over = self.artefacts.len() == self.settings.apps as usize;
-        let Some(child) = self.children.get_mut(id) else {
+        let Some(child) = self.children.get(id) else {
             return;
         };
         let speaks = match child.standing {
@@ -158,44 +217,87 @@ impl State {
             }
             Standing::Ready => false,
         };
-        match (message, id.place) {
-            (FromChild::Ready, Place::Slot(_)) if speaks => self.on_ready(now_ms, id, actions),
-            (FromChild::Artefact { app }, Place::Loader)
-                if speaks && app < self.settings.apps && self.artefacts.insert(app) =>
-            {
-                actions.push(Action::KeepArtefact(app));
+        let legal = match (message, id.place) {
+            (FromChild::Ready, Place::Slot { .. }) if speaks => {
+                self.on_ready(now_ms, id, actions);
+                true
             }
-            (FromChild::Loaded, Place::Loader) if speaks && all_handed_over => {
-                self.on_loaded(now_ms, id, actions);
+            (FromChild::Ready, Place::Successor) if speaks => {
+                self.on_successor_ready(now_ms, id, actions);
+                true
             }
-            (FromChild::Failed { code, reason }, Place::Loader | Place::Slot(_)) if speaks => {
-                let default = default_code(id.place);
-                child.failure = Some(ExitCode::from_child(code).unwrap_or(default));
-                actions.push(Action::Log(Notice::Failed(id, reason)));
-                self.expect_end(now_ms, id, LEAVE_MS);
+            (FromChild::Artefact { app }, Place::Loader) if speaks => {
+                self.on_artefact(id, app, actions)
             }
+            (FromChild::Loaded, Place::Loader) if speaks => self.on_loaded(now_ms, id, actions),
+            (
+                FromChild::Failed { code, reason },
+                Place::Loader | Place::Successor | Place::Slot { .. },
+            ) if speaks => {
+                self.on_failed(now_ms, id, code, reason, actions);
+                true
+            }
+            (FromChild::Retire, Place::Slot { .. }) => self.on_worn(id, Wear::Requests),
             (
                 FromChild::Ready
                 | FromChild::Artefact { .. }
                 | FromChild::Loaded
-                | FromChild::Failed { .. },
-                Place::Loader | Place::Slot(_),
-            ) => self.condemn(id, Notice::Illegal(id), actions),
+                | FromChild::Failed { .. }
+                | FromChild::Retire,
+                Place::Loader | Place::Successor | Place::Slot { .. },
+            ) => false,
+        };
+        if !legal {
+            self.condemn(id, actions);
         }
     }
 
-    fn on_loaded(&mut self, now_ms: u64, id: ChildId, actions: &mut Vec<Action>) {
-        actions.push(Action::Log(Notice::Loaded(id, self.artefacts.len())));
+    fn on_failed(
+        &mut self,
+        now_ms: u64,
+        id: ChildId,
+        code: u8,
+        reason: String,
+        actions: &mut Vec<Action>,
+    ) {
+        let code = ExitCode::from_child(code).unwrap_or(default_code(id.place));
+        if let Some(child) = self.children.get_mut(id) {
+            child.failure = Some((code, reason.clone()));
+        }
+        actions.push(Action::Log(Notice::Failed(id, reason)));
+        self.expect_end(now_ms, id, LEAVE_MS);
+    }
+
+    /// Whether the artefact is one that is still missing.
+    fn on_artefact(&mut self, id: ChildId, app: u32, actions: &mut Vec<Action>) -> bool {
+        let Some(generation) = self.generation_mut(id.generation) else {
+            // The reload is over, and its loader does not know it yet.
+            return true;
+        };
+        let apps = generation.settings.apps.unwrap_or(0);
+        let wanted = app < apps && generation.artefacts.insert(app);
+        if wanted {
+            actions.push(Action::KeepArtefact(id, app));
+        }
+        wanted
+    }
+
+    /// Whether the loader has handed over everything.
+    fn on_loaded(&mut self, now_ms: u64, id: ChildId, actions: &mut Vec<Action>) -> bool {
+        let artefacts = match self.generation_mut(id.generation) {
+            Some(generation) if generation.has_all_artefacts() => generation.artefacts.len(),
+            Some(_) => return false,
+            None => return true,
+        };
+        actions.push(Action::Log(Notice::Loaded(id, artefacts)));
         if let Some(child) = self.children.get_mut(id) {
             child.ready_ms = Some(now_ms);
         }
         self.expect_end(now_ms, id, LOADER_LEAVE_MS);
+        true
     }
 
     fn on_ready(&mut self, now_ms: u64, id: ChildId, actions: &mut Vec<Action>) {
-        if !self.watches_heartbeats() {
-            self.heartbeat_at_ms = now_ms + self.heartbeat_interval_ms();
-        }
         let Some(child) = self.children.get_mut(id) else {
             return;
         };
@@ -212,114 +314,25 @@ impl State {
             id,
             now_ms.saturating_sub(child.spawned_ms),
         )));
-        if self.phase == Phase::Starting {
-            self.phase = Phase::Running;
-            actions.push(Action::Announce);
-        }
-    }
-
-    fn on_signal(&mut self, now_ms: u64, signal: Signal, actions: &mut Vec<Action>) {
-        match signal {
-            Signal::Term => self.on_stop_signal(now_ms, Urgency::Graceful, actions),
-            Signal::Int | Signal::Quit => self.on_stop_signal(now_ms, Urgency::Quick, actions),
-            Signal::Ttin => self.one_worker_more(actions),
-            Signal::Ttou => self.one_worker_less(now_ms, actions),
-            // What they order comes with a reload, log files and an upgrade. They must not kill.
-            Signal::Hup | Signal::Usr1 | Signal::Usr2 | Signal::Winch => {}
-            // Not the arbiter's to decide about, or never received.
-            Signal::Chld | Signal::Abrt | Signal::Kill | Signal::Prof => {}
-        }
-    }
-
-    fn on_stop_signal(&mut self, now_ms: u64, urgency: Urgency, actions: &mut Vec<Action>) {
-        let (urgency, code) = match self.phase {
-            Phase::Starting | Phase::Running => (urgency, ExitCode::Ok),
-            Phase::Stopping {
-                urgency: Urgency::Graceful,
-                code,
-            } => (Urgency::Quick, code),
-            Phase::Stopping {
-                urgency: Urgency::Quick | Urgency::Now,
-                code,
-            } => (Urgency::Now, code),
-        };
-        self.stop(now_ms, urgency, code, actions);
-    }
-
-    fn one_worker_more(&mut self, actions: &mut Vec<Action>) {
-        if self.is_open() && self.workers < SLOTS_MAX {
-            self.workers += 1;
-            self.children.grow(self.workers);
-            actions.push(Action::Log(Notice::Workers(self.workers)));
-        }
-    }
-
-    fn one_worker_less(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
-        if self.is_open() && self.workers > 1 {
-            self.workers -= 1;
-            actions.push(Action::Log(Notice::Workers(self.workers)));
-            let deadline_ms = now_ms + self.settings.graceful_timeout_ms;
-            let seat = self.children.seat_mut(Place::Slot(self.workers));
-            if let Some(child) = &mut seat.child {
-                drain(child, deadline_ms, actions);
-            }
-        }
-    }
-
-    /// Whether children may be started.
-    pub(super) fn is_open(&self) -> bool {
-        match self.phase {
-            Phase::Starting | Phase::Running => true,
-            Phase::Stopping { .. } => false,
-        }
-    }
-
-    /// Begins to stop, or goes on with more urgency.
-    pub(super) fn stop(
-        &mut self,
-        now_ms: u64,
-        urgency: Urgency,
-        code: ExitCode,
-        actions: &mut Vec<Action>,
-    ) {
-        let begun = !self.is_open();
-        self.phase = Phase::Stopping { urgency, code };
-        actions.push(Action::Log(Notice::Stopping(urgency)));
-        if !begun {
-            actions.push(Action::CloseListeners);
-        }
-        let drained_ms = now_ms + self.settings.graceful_timeout_ms;
-        for child in self.children.iter_mut() {
-            match (child.id.place, urgency) {
-                (Place::Loader, Urgency::Graceful | Urgency::Quick | Urgency::Now)
-                | (Place::Slot(_), Urgency::Now) => kill(child, actions),
-                (Place::Slot(_), Urgency::Graceful) => drain(child, drained_ms, actions),
-                (Place::Slot(_), Urgency::Quick) => quit(child, now_ms + QUIT_MS, actions),
-            }
-        }
-    }
-
-    fn fill_places(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
-        let due = |place: &Place| self.children.seat(*place).spawn_at_ms <= now_ms;
-        let places: Vec<Place> = self.empty_places().filter(due).collect();
-        for place in places {
-            let timeout_ms = match place {
-                Place::Loader => self.settings.load_timeout_ms,
-                Place::Slot(_) => Some(self.settings.boot_timeout_ms),
-            };
-            let deadline_ms = timeout_ms.map(|timeout_ms| now_ms + timeout_ms);
-            let child = self.children.enter(place, self.generation, now_ms);
-            child.standing = Standing::Booting { deadline_ms };
-            actions.push(Action::Spawn(child.id));
-        }
     }
 
     fn exit_if_alone(&mut self, code: ExitCode, actions: &mut Vec<Action>) {
-        if self.children.iter().next().is_none() {
+        // A successor that serves outlives this arbiter; another has been killed, and is waited for.
+        let mut others = self.children.iter().filter(|child| {
+            child.id.place != Place::Successor || child.standing != Standing::Ready
+        });
+        if others.next().is_none() {
             self.exited = true;
             actions.push(Action::Log(Notice::Stopped(code)));
             actions.push(Action::Exit(code));
         }
+    }
+
+    /// Ends, since the successor goes on alone.
+    pub(super) fn leave_to_successor(&mut self, actions: &mut Vec<Action>) {
+        self.exited = true;
+        actions.push(Action::Log(Notice::Stopped(ExitCode::Ok)));
+        actions.push(Action::Exit(ExitCode::Ok));
     }
 }
 

@@ -2,10 +2,23 @@
 
 use std::time::Duration;
 
-use super::super::children::{ChildId, Place, Standing};
+use super::super::children::{SLOTS_MAX, Standing};
+use super::super::event::Order;
+use super::super::generation::{MemoryLimit, Staffing, Upgrade};
+use super::super::role::BackOff;
 use super::*;
 use crate::protocol::message::ToChild;
 use crate::sys::process::ExitReason;
+use crate::sys::signals::Signal;
+
+#[path = "state_tests/orders.rs"]
+mod orders;
+#[path = "state_tests/reload.rs"]
+mod reload;
+#[path = "state_tests/staffing.rs"]
+mod staffing;
+#[path = "state_tests/upgrade.rs"]
+mod upgrade;
 
 /// An arbiter in a story: what happens at which time, and what it does then.
 struct Story {
@@ -15,18 +28,30 @@ struct Story {
 
 impl Story {
     fn new(settings: Settings) -> Self {
+        Self::in_circumstances(Circumstances::default(), settings)
+    }
+
+    fn in_circumstances(circumstances: Circumstances, settings: Settings) -> Self {
         Self {
-            state: State::new(settings),
+            state: State::new(circumstances, settings),
             now_ms: 1000,
         }
     }
 
     /// A story that begins when `workers` workers are ready, which is at 1000.
     fn running(workers: usize, change: impl FnOnce(&mut Settings)) -> (Self, Vec<ChildId>) {
+        Self::running_in(Circumstances::default(), workers, change)
+    }
+
+    fn running_in(
+        circumstances: Circumstances,
+        workers: usize,
+        change: impl FnOnce(&mut Settings),
+    ) -> (Self, Vec<ChildId>) {
         let mut settings = settings(workers);
         change(&mut settings);
-        let mut story = Self::new(settings);
-        let ids = story.load();
+        let mut story = Self::in_circumstances(circumstances, settings);
+        let ids = story.starts();
         for id in &ids {
             story.says(*id, FromChild::Ready);
         }
@@ -34,13 +59,20 @@ impl Story {
         (story, ids)
     }
 
-    /// Lets the loader do its work, and returns the workers that are spawned then.
-    fn load(&mut self) -> Vec<ChildId> {
-        let loader = spawned(&self.tick())[0];
-        for app in 0..self.state.settings.apps {
+    /// The loader of the first generation does its work; returns the workers that are spawned then.
+    fn starts(&mut self) -> Vec<ChildId> {
+        let actions = self.tick();
+        self.load(&actions)
+    }
+
+    /// Lets the loader that was spawned do its work, and returns the workers that are spawned then.
+    fn load(&mut self, actions: &[Action]) -> Vec<ChildId> {
+        let loader = spawned(actions)[0];
+        assert_eq!(loader.place, Place::Loader);
+        for app in 0..2 {
             assert_eq!(
                 self.says(loader, FromChild::Artefact { app }),
-                [Action::KeepArtefact(app)]
+                [Action::KeepArtefact(loader, app)]
             );
         }
         self.says(loader, FromChild::Loaded);
@@ -58,7 +90,7 @@ impl Story {
     }
 
     /// Time passes, with no event but the ticks that the state asks for. Returns what is done at
-    /// the end, and checks that nothing but spawning was done before.
+    /// the end, and checks that nothing was done before.
     fn tick_at(&mut self, now_ms: u64) -> Vec<Action> {
         while let Some(deadline_ms) = self.state.next_deadline().filter(|ms| *ms < now_ms) {
             self.now_ms = deadline_ms;
@@ -70,6 +102,36 @@ impl Story {
 
     fn signal(&mut self, signal: Signal) -> Vec<Action> {
         self.event(Event::Signal(signal))
+    }
+
+    /// A control client, always another, gives an order.
+    fn orders(&mut self, client: u64, order: Order) -> Vec<Action> {
+        let client = ClientId(client);
+        self.event(Event::Control { client, order })
+    }
+
+    fn prepared(&mut self, settings: Settings) -> Vec<Action> {
+        self.event(Event::Prepared {
+            settings,
+            abandons: false,
+        })
+    }
+
+    /// A reload begins that asks for as many workers; returns them when they have been spawned.
+    fn reloads(&mut self, workers: usize, change: impl FnOnce(&mut Settings)) -> Vec<ChildId> {
+        let number = self.state.generations + 1;
+        let begun = [
+            Action::Log(Notice::Reloading(number)),
+            Action::Prepare(number),
+        ];
+        assert_eq!(self.signal(Signal::Hup), begun);
+        let mut settings = settings(workers);
+        change(&mut settings);
+        let actions = self.prepared(settings);
+        let ids = self.load(&actions);
+        assert_eq!(self.state.phase(), Phase::Reloading);
+        assert_eq!(ids.len(), workers);
+        ids
     }
 
     fn says(&mut self, child: ChildId, message: FromChild) -> Vec<Action> {
@@ -91,21 +153,41 @@ impl Story {
         })
     }
 
+    fn cannot_be_forked(&mut self, child: ChildId) -> Vec<Action> {
+        let reason = "no processes are left".to_owned();
+        self.event(Event::SpawnFailed { child, reason })
+    }
+
     fn beats(&mut self, child: ChildId, word_ms: u64) -> Vec<Action> {
         self.event(Event::Heartbeats(vec![(child, word_ms)]))
+    }
+
+    fn standing(&self, child: ChildId) -> Option<Standing> {
+        self.state.children.get(child).map(|child| child.standing)
     }
 }
 
 fn settings(workers: usize) -> Settings {
     Settings {
-        workers,
-        apps: 2,
+        roles: vec![staffing(workers)],
+        apps: Some(2),
         boot_timeout_ms: 5000,
         load_timeout_ms: Some(60_000),
         heartbeat_timeout_ms: None,
         graceful_timeout_ms: 30_000,
+        max_unavailable: 0,
+        max_lifetime_ms: None,
+        memory: None,
+        upgrade: Upgrade::Auto,
+        upgrade_timeout_ms: 20_000,
         loader_back_off: BackOff::default(),
-        worker_back_off: BackOff::default(),
+    }
+}
+
+fn staffing(count: usize) -> Staffing {
+    Staffing {
+        count,
+        back_off: BackOff::default(),
     }
 }
 
@@ -118,10 +200,38 @@ fn without_log(actions: Vec<Action>) -> Vec<Action> {
 
 fn spawned(actions: &[Action]) -> Vec<ChildId> {
     let spawn = |action: &Action| match action {
-        Action::Spawn(id) => Some(*id),
+        Action::Spawn(id, _) => Some(*id),
         _ => None,
     };
     actions.iter().filter_map(spawn).collect()
+}
+
+/// Whom these actions answer, and with what.
+fn replies(actions: &[Action]) -> Vec<(u64, Result<&str, &str>)> {
+    let reply = |action| match action {
+        &Action::Reply(client, ref answer) => {
+            let answer = answer.as_ref().map(String::as_str);
+            Some((client.0, answer.map_err(String::as_str)))
+        }
+        _ => None,
+    };
+    actions.iter().filter_map(reply).collect()
+}
+
+fn retire(id: ChildId) -> Action {
+    Action::Send(id, ToChild::Retire)
+}
+
+fn drain(id: ChildId) -> Action {
+    Action::Send(id, ToChild::Drain)
+}
+
+fn close() -> Action {
+    Action::CloseListeners { unlink: true }
+}
+
+fn ignored(signal: Signal, why: &'static str) -> [Action; 1] {
+    [Action::Log(Notice::Ignored(signal.name(), why))]
 }
 
 fn stop(urgency: Urgency) -> Action {
@@ -143,7 +253,7 @@ fn workers_start_when_the_loader_has_handed_over_everything_and_left() {
     assert_eq!(loader.place, Place::Loader);
     assert_eq!(story.tick(), [], "there is one loader");
     for app in [1, 0] {
-        let keep = Action::KeepArtefact(app);
+        let keep = Action::KeepArtefact(loader, app);
         assert_eq!(story.says(loader, FromChild::Artefact { app }), [keep]);
     }
     assert_eq!(story.says(loader, FromChild::Loaded), []);
@@ -151,14 +261,14 @@ fn workers_start_when_the_loader_has_handed_over_everything_and_left() {
         .iter()
         .map(|id| id.place)
         .collect();
-    assert_eq!(places, [Place::Slot(0), Place::Slot(1)]);
+    assert_eq!(places, [Place::worker(0), Place::worker(1)]);
     assert_eq!(story.state.phase(), Phase::Starting);
 }
 
 #[test]
 fn the_first_ready_worker_is_announced_and_only_it() {
     let mut story = Story::new(settings(2));
-    let ids = story.load();
+    let ids = story.starts();
     assert_eq!(story.says(ids[1], FromChild::Ready), [Action::Announce]);
     assert_eq!(story.state.phase(), Phase::Running);
     assert_eq!(story.says(ids[0], FromChild::Ready), []);
@@ -259,7 +369,7 @@ fn a_loader_that_fails_ends_the_server_with_its_code() {
             Some(&Action::Exit(expect)),
             "{word:?} {status}"
         );
-        assert!(actions.contains(&Action::CloseListeners));
+        assert!(actions.contains(&close()));
     };
     check(None, 0, ExitCode::AppLoad);
     check(None, 1, ExitCode::AppLoad);
@@ -289,9 +399,9 @@ fn a_loader_that_takes_too_long_is_killed() {
 fn a_worker_that_fails_before_any_was_ready_ends_the_server_quickly() {
     let check = |status: i32, expect: ExitCode| {
         let mut story = Story::new(settings(2));
-        let ids = story.load();
+        let ids = story.starts();
         let actions = story.exits(ids[0], status);
-        let rest = [stop(Urgency::Quick), Action::CloseListeners, kill(ids[1])];
+        let rest = [stop(Urgency::Quick), close(), kill(ids[1])];
         assert_eq!(actions[1..], rest, "{status}");
         assert_eq!(story.dies(ids[1])[1..], end(expect), "{status}");
     };
@@ -304,7 +414,7 @@ fn a_worker_that_fails_before_any_was_ready_ends_the_server_quickly() {
 #[test]
 fn a_worker_that_hangs_in_its_boot_is_killed() {
     let mut story = Story::new(settings(1));
-    let ids = story.load();
+    let ids = story.starts();
     assert_eq!(story.tick_at(5999), []);
     let actions = story.tick_at(6000);
     assert_eq!(
@@ -328,7 +438,7 @@ fn failures_after_the_first_ready_are_survived_with_back_off() {
         } else {
             id = spawned(&actions)[0];
         }
-        assert_eq!(id.place, Place::Slot(0));
+        assert_eq!(id.place, Place::worker(0));
     }
     assert_eq!(story.state.phase(), Phase::Running);
 }
@@ -367,8 +477,9 @@ fn a_fork_that_fails_is_tried_again_later() {
     let mut story = Story::new(settings(1));
     let mut child = spawned(&story.tick())[0];
     for delay_ms in [100, 100, 200, 400] {
-        let actions = story.event(Event::SpawnFailed { child });
-        assert_eq!(actions, [Action::Log(Notice::BackOff(child, delay_ms))]);
+        let actions = story.cannot_be_forked(child);
+        let notice = Notice::BackOff(child, delay_ms);
+        assert_eq!(actions[1..], [Action::Log(notice)]);
         child = spawned(&story.tick_at(story.now_ms + delay_ms))[0];
     }
     assert_eq!(child.place, Place::Loader);
@@ -378,10 +489,9 @@ fn a_fork_that_fails_is_tried_again_later() {
 fn a_graceful_stop_drains_and_then_kills() {
     let (mut story, ids) = Story::running(2, |_| {});
     let actions = story.signal(Signal::Term);
-    let drain = |id| Action::Send(id, ToChild::Drain);
     let expect = [
         stop(Urgency::Graceful),
-        Action::CloseListeners,
+        close(),
         drain(ids[0]),
         drain(ids[1]),
     ];
@@ -403,7 +513,7 @@ fn a_quick_stop_asks_first_and_kills_soon() {
     for signal in [Signal::Int, Signal::Quit] {
         let (mut story, ids) = Story::running(1, |_| {});
         let quit = Action::Kill(ids[0], Signal::Quit);
-        let expect = [stop(Urgency::Quick), Action::CloseListeners, quit];
+        let expect = [stop(Urgency::Quick), close(), quit];
         assert_eq!(story.signal(signal), expect);
         assert_eq!(story.tick_at(2999), []);
         let actions = story.tick_at(3000);
@@ -455,68 +565,13 @@ fn a_stop_while_loading_kills_the_loader_and_is_a_success() {
 #[test]
 fn a_booting_worker_that_is_told_to_drain_keeps_its_boot_deadline_until_it_is_ready() {
     let mut story = Story::new(settings(1));
-    let ids = story.load();
-    let drain = Action::Send(ids[0], ToChild::Drain);
-    assert_eq!(story.signal(Signal::Term).last(), Some(&drain));
+    let ids = story.starts();
+    assert_eq!(story.signal(Signal::Term).last(), Some(&drain(ids[0])));
     assert_eq!(story.state.next_deadline(), Some(6000));
     story.now_ms = 3000;
-    assert_eq!(
-        story.says(ids[0], FromChild::Ready),
-        [Action::Announce][..0]
-    );
+    assert_eq!(story.says(ids[0], FromChild::Ready), []);
     assert_eq!(story.state.next_deadline(), Some(31_000));
     assert_eq!(story.exits(ids[0], 0)[1..], end(ExitCode::Ok));
-}
-
-#[test]
-fn ttin_adds_a_worker_and_ttou_drains_the_highest_slot() {
-    let (mut story, ids) = Story::running(1, |_| {});
-    assert_eq!(story.signal(Signal::Ttou), [], "one is the least");
-    let actions = story.signal(Signal::Ttin);
-    assert_eq!(actions[0], Action::Log(Notice::Workers(2)));
-    let second = spawned(&actions)[0];
-    assert_eq!(second.place, Place::Slot(1));
-    story.says(second, FromChild::Ready);
-    let drain = Action::Send(second, ToChild::Drain);
-    assert_eq!(
-        story.signal(Signal::Ttou),
-        [Action::Log(Notice::Workers(1)), drain]
-    );
-    // Its slot is taken until it has left.
-    assert_eq!(
-        story.signal(Signal::Ttin),
-        [Action::Log(Notice::Workers(2))]
-    );
-    story.now_ms += 1000;
-    assert_eq!(spawned(&story.exits(second, 0)).len(), 1);
-    assert_eq!(
-        story
-            .state
-            .children
-            .get_mut(ids[0])
-            .map(|child| child.standing),
-        Some(Standing::Ready)
-    );
-}
-
-#[test]
-fn there_is_a_most_of_workers() {
-    let (mut story, _) = Story::running(SLOTS_MAX, |_| {});
-    assert_eq!(story.signal(Signal::Ttin), []);
-}
-
-#[test]
-fn other_signals_do_nothing() {
-    let (mut story, _) = Story::running(1, |_| {});
-    for signal in [
-        Signal::Hup,
-        Signal::Usr1,
-        Signal::Usr2,
-        Signal::Winch,
-        Signal::Chld,
-    ] {
-        assert_eq!(story.signal(signal), []);
-    }
 }
 
 #[test]
@@ -626,7 +681,7 @@ fn a_graceful_timeout_of_zero_is_a_kill() {
 #[test]
 fn the_wait_has_the_length_of_the_roles_policy() {
     let (mut story, ids) = Story::running(1, |settings| {
-        settings.worker_back_off.first = Duration::from_secs(7);
+        settings.roles[0].back_off.first = Duration::from_secs(7);
     });
     let second = spawned(&story.dies(ids[0]))[0];
     assert_eq!(

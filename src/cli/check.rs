@@ -5,15 +5,16 @@ use std::io::{self, Write};
 
 use clap::ArgMatches;
 
-use super::{Failed, load, log};
+use super::log::Log;
+use super::{Failed, load, working_folder};
 use crate::arbiter::exit::ExitCode;
 use crate::config::Config;
 use crate::host::Compiler;
 use crate::loader::read_component;
 
 pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, Failed> {
-    let config = load(matches)?;
-    log::start(config.log_level);
+    let config = load(matches, &working_folder()?)?;
+    let _log = Log::start(config.log_level);
     check(&config)
 }
 

@@ -2,6 +2,7 @@
 //! answers with the exit code.
 
 mod check;
+mod ctl;
 mod inspect;
 mod log;
 mod serve;
@@ -48,6 +49,7 @@ pub fn main() -> ExitCode {
         Some(("serve", matches)) => serve::run(matches),
         Some(("check", matches)) => check::run(matches),
         Some(("inspect", matches)) => inspect::run(matches),
+        Some(("ctl", matches)) => ctl::run(matches),
         Some(_) | None => Err(Failed::new(
             ExitCode::Usage,
             "unknown verb; see rgunicorn --help",
@@ -83,20 +85,19 @@ pub fn command() -> Command {
                 .about("Show the world that a component exports, what it imports and what it would need granted")
                 .arg(Arg::new("app").value_name("APP").required(true).value_parser(value_parser!(PathBuf))),
         )
+        .subcommand(ctl::command())
+}
+
+/// The folder in which the command was given.
+fn working_folder() -> Result<PathBuf, Failed> {
+    std::env::current_dir().map_err(|error| {
+        let what = format!("cannot find the working directory: {error}");
+        Failed::new(ExitCode::Failure, what)
+    })
 }
 
 /// Reads the configuration from all its sources.
-fn load(matches: &ArgMatches) -> Result<Config, Failed> {
-    let cwd = std::env::current_dir().map_err(|error| {
-        Failed::new(
-            ExitCode::Failure,
-            format!("cannot find the working directory: {error}"),
-        )
-    })?;
-    load_in(matches, &cwd)
-}
-
-fn load_in(matches: &ArgMatches, cwd: &Path) -> Result<Config, Failed> {
+fn load(matches: &ArgMatches, cwd: &Path) -> Result<Config, Failed> {
     config::load(matches, std::env::vars_os(), cwd).map_err(|errors| {
         let code = if errors.are_usage() {
             ExitCode::Usage

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::Problem;
 use super::host::normal_host;
+use super::text::absolute;
 
 const EXPECTED: &str = "an address, such as 127.0.0.1:8000, [::1]:8000, :8000, unix:/run/app.sock \
                         or fd://3";
@@ -45,7 +46,8 @@ impl BindAddress {
     /// the folder of a relative path.
     pub(super) fn parse(text: &str, base: &Path) -> Result<Self, Problem> {
         if let Some(path) = text.strip_prefix("unix:") {
-            return parse_socket(text, path.strip_prefix("//").unwrap_or(path), base);
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return socket_path(text, path, base).map(Self::Unix);
         }
         if let Some(number) = text.strip_prefix("fd:") {
             return parse_descriptor(text, number.strip_prefix("//").unwrap_or(""));
@@ -54,14 +56,16 @@ impl BindAddress {
     }
 }
 
-fn parse_socket(text: &str, path: &str, base: &Path) -> Result<BindAddress, Problem> {
-    let absolute = super::kind::absolute(path, base);
+/// Reads the path of a Unix socket; a relative one starts at `base`. `text` is what was written,
+/// for an error.
+pub(super) fn socket_path(text: &str, path: &str, base: &Path) -> Result<PathBuf, Problem> {
+    let absolute = absolute(path, base);
     let length = absolute.as_os_str().len();
     // An abstract socket has no owner or mode: whoever shares the network can connect to it.
     if path.is_empty() || path.starts_with('@') || path.contains('\0') || length > SOCKET_PATH_MAX {
         return Err(Problem::invalid(text, EXPECTED_SOCKET));
     }
-    Ok(BindAddress::Unix(absolute))
+    Ok(absolute)
 }
 
 fn parse_descriptor(text: &str, number: &str) -> Result<BindAddress, Problem> {

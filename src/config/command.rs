@@ -6,12 +6,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use std::ffi::OsString;
+
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::error::{Error, Origin, Problem};
+use super::form::Form;
 use super::raw::{Entry, Written};
 use super::setting::{Scope, Setting};
-use super::table::SETTINGS;
+use super::table::settings;
 use super::words;
 
 /// Id of the argument that names the settings file.
@@ -45,7 +48,7 @@ pub(super) const FLAGS: [(&str, Option<char>, &str); 3] = [
 /// The arguments that write settings, and `--config`: for every verb that reads a configuration.
 #[must_use]
 pub fn command_args() -> Vec<Arg> {
-    let settings = SETTINGS.iter().filter_map(setting_arg);
+    let settings = settings().filter_map(setting_arg);
     flag_args()
         .filter(|arg| arg.get_id() == CONFIG)
         .chain(settings)
@@ -90,6 +93,14 @@ fn setting_arg(setting: &'static Setting) -> Option<Arg> {
         // The last one counts, so that a script can add to the arguments it was given.
         arg.action(ArgAction::Set).overrides_with(setting.key)
     };
+    let arg = if setting.form() == Form::Flag {
+        // Alone it means yes. A value must be joined to it, or the app's path would be one.
+        arg.num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+    } else {
+        arg
+    };
     let default = setting.default;
     let help = match default {
         "" => setting.help.to_owned(),
@@ -123,7 +134,7 @@ pub(super) fn entries(matches: &ArgMatches, origin: &Origin, base: &Arc<Path>) -
             base: Arc::clone(base),
         })
     };
-    SETTINGS.iter().filter_map(entry).collect()
+    settings().filter_map(entry).collect()
 }
 
 /// The setting as help writes it.
@@ -145,14 +156,28 @@ pub(super) fn config_file(matches: &ArgMatches) -> Option<&str> {
 
 /// Reads the text of `RGUNICORN_CMD_ARGS` as arguments.
 pub(super) fn parse_text(text: &str) -> Result<ArgMatches, Error> {
-    let wrong = |problem| Error::new(Origin::CommandArgs, "", problem);
-    let words = words::split(text).map_err(wrong)?;
+    let words = words::split(text);
+    let words = words.map_err(|problem| Error::new(Origin::CommandArgs, "", problem))?;
+    parse_words(words, Origin::CommandArgs)
+}
+
+/// Reads arguments that come without the program's name and without a verb.
+pub(super) fn parse_words<T>(
+    words: impl IntoIterator<Item = T>,
+    origin: Origin,
+) -> Result<ArgMatches, Error>
+where
+    T: Into<OsString> + Clone,
+{
     Command::new("rgunicorn")
         .no_binary_name(true)
         .disable_help_flag(true)
         .args(command_args())
         .try_get_matches_from(words)
-        .map_err(|error| wrong(Problem::Syntax(first_line(&error.render().to_string()))))
+        .map_err(|error| {
+            let problem = Problem::Syntax(first_line(&error.render().to_string()));
+            Error::new(origin, "", problem)
+        })
 }
 
 /// The sentence of a usage error, without the usage below it.
@@ -221,6 +246,11 @@ mod tests {
                 "9",
                 "--limit-request-body",
                 "1KB",
+                "--pidfile",
+                "p",
+                "--log-file=-",
+                "--proc-name",
+                "x",
                 "-t",
                 "5"
             ]),
@@ -228,6 +258,9 @@ mod tests {
                 ("--timeout", &["5"]),
                 ("--request-body-limit", &["1KB"]),
                 ("--limit-request-field-size", &["9"]),
+                ("--error-logfile", &["-"]),
+                ("--pid", &["p"]),
+                ("--name", &["x"]),
             ])
         );
     }
@@ -236,7 +269,9 @@ mod tests {
     fn the_command_line_contract_parses() {
         let arguments = "app.wasm -c f -b :1 -w 2 --worker-connections 3 -t 4 --graceful-timeout 5 \
                          --keep-alive 6 --backlog 7 --memory-limit 8 -e A=1 --dir /a::/b:ro \
-                         --outbound * --log-level debug --check-config --print-config";
+                         --outbound * --log-level debug --check-config --print-config \
+                         --max-requests 9 --max-requests-jitter 1 -p pid --control-socket c -u www \
+                         -g www -D --reload";
         let matches = command()
             .try_get_matches_from(arguments.split_whitespace())
             .unwrap();
@@ -259,7 +294,7 @@ mod tests {
     #[test]
     fn short_help_is_one_sentence_with_the_default() {
         let help = command().render_help().to_string();
-        for setting in SETTINGS {
+        for setting in settings() {
             let words: Vec<_> = setting.summary().split_whitespace().take(4).collect();
             let shown = help.split_whitespace().collect::<Vec<_>>().join(" ");
             assert!(
@@ -269,5 +304,6 @@ mod tests {
             );
         }
         assert!(help.contains("[default: 127.0.0.1:8000]") && !help.contains("keepalive"));
+        assert!(help.contains("-D, --daemon[=<true|false>]"), "{help}");
     }
 }

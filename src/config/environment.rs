@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::error::{Error, Origin, Problem};
 use super::raw::{Entry, Written};
 use super::setting::Setting;
-use super::table::SETTINGS;
+use super::table::settings;
 
 /// Variable with more arguments, which go before those of the command line.
 pub(super) const COMMAND_ARGS: &str = "RGUNICORN_CMD_ARGS";
@@ -69,7 +69,7 @@ impl Environment {
 /// Every variable that writes a setting, with what goes before its text; those that other programs
 /// know too come first, and so have the lower precedence.
 fn variables() -> impl Iterator<Item = (&'static Setting, String, &'static str)> {
-    SETTINGS.iter().flat_map(|setting| {
+    settings().flat_map(|setting| {
         let shared = setting
             .variables
             .iter()

@@ -139,6 +139,12 @@ impl fmt::Display for Errors {
 
 impl std::error::Error for Errors {}
 
+impl From<Error> for Errors {
+    fn from(error: Error) -> Self {
+        Self(vec![error])
+    }
+}
+
 /// What is wrong with one value, key or combination of them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

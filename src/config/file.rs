@@ -11,11 +11,12 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::error::{Error, Origin, Problem};
-use super::kind::Form;
+use super::form::Form;
 use super::raw::{Entry, Raw, RawApp, Written};
 use super::setting::{Scope, Setting};
 use super::suggest::closest;
-use super::table::SETTINGS;
+use super::table::settings;
+use super::text::absolute;
 
 /// File that is read when nobody names one.
 pub(super) const DEFAULT_NAME: &str = "rgunicorn.toml";
@@ -31,7 +32,7 @@ type Value<'i> = Spanned<DeValue<'i>>;
 /// told beside the errors, so that its values are checked too.
 pub(super) fn load(path: Option<&str>, cwd: &Path) -> (Raw, Vec<Error>) {
     let shown = path.unwrap_or(DEFAULT_NAME);
-    let file = cwd.join(shown);
+    let file = absolute(shown, cwd);
     let text = match std::fs::read_to_string(&file) {
         Ok(text) => text,
         Err(error) if path.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
@@ -44,7 +45,9 @@ pub(super) fn load(path: Option<&str>, cwd: &Path) -> (Raw, Vec<Error>) {
         }
     };
     let base = file.parent().map_or_else(PathBuf::new, Path::to_path_buf);
-    parse(&text, shown, &base)
+    let (mut raw, errors) = parse(&text, shown, &base);
+    raw.file = Some(file);
+    (raw, errors)
 }
 
 /// Reads the text of a settings file in the folder `base`; `path` is its name for errors.
@@ -100,7 +103,7 @@ impl Reader<'_> {
 
     fn server_entry(&mut self, key: &Key<'_>, value: &Value<'_>) -> Option<Entry> {
         let name = key.get_ref();
-        match SETTINGS.iter().find(|setting| setting.key == name) {
+        match settings().find(|setting| setting.key == name) {
             Some(Setting {
                 scope: Scope::App(_),
                 ..
@@ -151,7 +154,7 @@ impl Reader<'_> {
     fn app_entry(&mut self, app: &str, key: &Key<'_>, value: &Value<'_>) -> Option<Entry> {
         let name = key.get_ref();
         let spelling = format!("{app}.{name}");
-        match SETTINGS.iter().find(|setting| setting.key == name) {
+        match settings().find(|setting| setting.key == name) {
             Some(Setting {
                 scope: Scope::Server(_),
                 ..
@@ -207,6 +210,11 @@ impl Reader<'_> {
                 DeValue::String(text),
                 Form::Text | Form::IntegerOrText | Form::NumberOrText | Form::Integer,
             ) => text.to_string(),
+            (DeValue::String(text), Form::Octal) => text.to_string(),
+            (DeValue::Integer(number), Form::Octal) if number.radix() == 8 => {
+                format!("0o{}", number.as_str())
+            }
+            (DeValue::Boolean(truth), Form::Flag) => truth.to_string(),
             (DeValue::Integer(_), Form::Integer | Form::IntegerOrText | Form::NumberOrText)
             | (DeValue::Float(_), Form::NumberOrText) => plain(value.get_ref())?,
             (other, form) => {

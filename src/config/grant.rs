@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::error::Problem;
-use super::kind::absolute;
+use super::text::absolute;
 
 const EXPECTED_DIRECTORY: &str = "a directory, such as ./data::/data or ./data::/data:ro (the \
                                   host's path, then the guest's absolute path)";

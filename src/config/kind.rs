@@ -6,64 +6,100 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::address::BindAddress;
+use super::address::{BindAddress, socket_path};
 use super::error::{Origin, Problem};
+use super::form::Form;
 use super::grant::{Dir, parse_variable};
-use super::number::{parse_count, parse_duration, parse_size, show_duration, show_size};
+use super::number::{
+    allowance, count, deadline, duration, limit, number, parse_mode, show_count, show_duration,
+    show_mode, show_seconds, show_size, size, span,
+};
 use super::outbound::OutboundPattern;
 use super::raw::Entry;
-use super::resolved::LogLevel;
+use super::resolved::{LogLevel, MemoryMeasure, UpgradeMode};
 use super::route::Route;
+use super::text::{NONE, TITLE, account, choice, flag, level, path, path_or, title};
 
-const LEVEL: &str = "a log level: trace, debug, info, warn or error";
-const PATH: &str = "a path";
+const MEASURE: &str = "a measure of memory: pss or rss";
+const UPGRADE: &str = "a mode of upgrades: auto or manual";
 
 /// The field of a `T` that holds a `V`.
 type At<T, V> = fn(&mut T) -> &mut V;
 
 /// The kind of a setting of `T`, with its range and the field that it fills.
 pub(super) enum Kind<T> {
+    /// `true` or `false`.
+    Flag { at: At<T, bool> },
     /// A whole number.
     Count {
         at: At<T, u32>,
-        least: u32,
-        most: u32,
+        range: RangeInclusive<u32>,
     },
     /// A whole number, or `auto` for the number of CPUs.
     CountOrCpus {
         at: At<T, u32>,
-        least: u32,
-        most: u32,
+        range: RangeInclusive<u32>,
+    },
+    /// A whole number that may be a large one, from 0.
+    Number {
+        at: At<T, u64>,
+        range: RangeInclusive<u64>,
+    },
+    /// A whole number that may be a large one, or 0 for no limit.
+    Limit {
+        at: At<T, Option<u64>>,
+        range: RangeInclusive<u64>,
     },
     /// A length of time.
     Duration {
         at: At<T, Duration>,
-        least: Duration,
-        most: Duration,
+        range: RangeInclusive<Duration>,
     },
     /// A length of time, or 0 for none.
     Deadline {
         at: At<T, Option<Duration>>,
-        least: Duration,
-        most: Duration,
+        range: RangeInclusive<Duration>,
     },
     /// A number of bytes.
     Size {
         at: At<T, u64>,
-        least: u64,
-        most: u64,
+        range: RangeInclusive<u64>,
     },
     /// A number of bytes, or 0 for no limit.
     Allowance { at: At<T, Option<u64>> },
+    /// Permissions in octal, or `none`.
+    Mode { at: At<T, Option<u32>> },
     /// A log level.
     Level { at: At<T, LogLevel> },
+    /// What counts as a process's memory.
+    Measure { at: At<T, MemoryMeasure> },
+    /// What an upgrade does with the old server.
+    Upgrade { at: At<T, UpgradeMode> },
+    /// How process titles begin.
+    Title { at: At<T, String> },
+    /// A user or a group, or `none`.
+    Account {
+        at: At<T, Option<String>>,
+        placeholder: &'static str,
+    },
     /// A file.
     File { at: At<T, PathBuf> },
+    /// A file or a folder, or the text `none` for nothing.
+    PathOr {
+        at: At<T, Option<PathBuf>>,
+        none: &'static str,
+        placeholder: &'static str,
+    },
+    /// A Unix socket, or `none`.
+    Socket { at: At<T, Option<PathBuf>> },
     /// A folder, `auto` for the user's cache, or `none`.
     Cache { at: At<T, Option<PathBuf>> },
+    /// Files.
+    Paths { at: At<T, Vec<PathBuf>> },
     /// Addresses to listen on.
     Addresses { at: At<T, Vec<BindAddress>> },
     /// Routes.
@@ -96,55 +132,52 @@ impl<T> Kind<T> {
         entry: &Entry,
         machine: &Machine,
     ) -> Result<(), Vec<Fault>> {
+        let base = &entry.base;
         match self {
-            Self::Count { at, least, most } => {
-                *at(target) = single(entry, |text| count(text, *least, *most))?;
+            Self::Flag { at } => *at(target) = single(entry, flag)?,
+            Self::Count { at, range } => {
+                *at(target) = single(entry, |text| count(text, range))?;
             }
-            Self::CountOrCpus { at, least, most } => {
+            Self::CountOrCpus { at, range } => {
                 *at(target) = single(entry, |text| match text {
-                    "auto" => Ok(machine.cpus.clamp(*least, *most)),
-                    text => count(text, *least, *most),
+                    "auto" => Ok(machine.cpus.clamp(*range.start(), *range.end())),
+                    text => count(text, range),
                 })?;
             }
-            Self::Duration { at, least, most } => {
-                *at(target) = single(entry, |text| duration(text, *least, *most))?;
+            Self::Number { at, range } => *at(target) = single(entry, |text| number(text, range))?,
+            Self::Limit { at, range } => {
+                *at(target) = single(entry, |text| limit(text, range))?;
             }
-            Self::Deadline { at, least, most } => {
-                *at(target) = single(entry, |text| deadline(text, *least, *most))?;
+            Self::Duration { at, range } => {
+                *at(target) = single(entry, |text| duration(text, range))?;
             }
-            Self::Size { at, least, most } => {
-                *at(target) = single(entry, |text| size(text, *least, *most))?;
+            Self::Deadline { at, range } => {
+                *at(target) = single(entry, |text| deadline(text, range))?;
             }
-            Self::Allowance { at } => {
-                *at(target) = single(entry, |text| {
-                    parse_size(text).map(|size| match size {
-                        0 => None,
-                        size => Some(size),
-                    })
-                })?;
+            Self::Size { at, range } => {
+                *at(target) = single(entry, |text| size(text, range))?;
             }
+            Self::Allowance { at } => *at(target) = single(entry, allowance)?,
+            Self::Mode { at } => *at(target) = single(entry, mode)?,
             Self::Level { at } => *at(target) = single(entry, level)?,
-            Self::File { at } => *at(target) = single(entry, |text| path(text, &entry.base))?,
-            Self::Cache { at } => {
-                *at(target) = single(entry, |text| match text {
-                    "auto" => Ok(machine.cache.clone()),
-                    "none" => Ok(None),
-                    text => path(text, &entry.base).map(Some),
-                })?;
+            Self::Measure { at } => *at(target) = single(entry, measure)?,
+            Self::Upgrade { at } => *at(target) = single(entry, upgrade)?,
+            Self::Title { at } => *at(target) = single(entry, title)?,
+            Self::Account { at, .. } => *at(target) = single(entry, account)?,
+            Self::File { at } => *at(target) = single(entry, |text| path(text, base))?,
+            Self::PathOr { at, none, .. } => {
+                *at(target) = single(entry, |text| path_or(text, none, base))?;
             }
-            Self::Addresses { at } => {
-                let parse = |text: &str| BindAddress::parse(text, &entry.base);
-                *at(target) = at_least_one("address", entry, list(entry, parse, address_name)?)?;
-            }
-            Self::Routes { at } => {
-                let routes = list(entry, Route::parse, |route| Some(route.to_string()))?;
-                *at(target) = at_least_one("route", entry, routes)?;
-            }
+            Self::Socket { at } => *at(target) = single(entry, |text| socket(text, base))?,
+            Self::Cache { at } => *at(target) = single(entry, |text| cache(text, machine, base))?,
+            Self::Paths { at } => *at(target) = paths(entry, base)?,
+            Self::Addresses { at } => *at(target) = addresses(entry, base)?,
+            Self::Routes { at } => *at(target) = routes(entry)?,
             Self::Variables { at } => {
                 *at(target) = list(entry, parse_variable, |(key, _)| Some(key.clone()))?;
             }
             Self::Dirs { at } => {
-                let parse = |text: &str| Dir::parse(text, &entry.base);
+                let parse = |text: &str| Dir::parse(text, base);
                 *at(target) = list(entry, parse, |dir| Some(dir.guest.clone()))?;
             }
             Self::Outbound { at } => {
@@ -157,41 +190,61 @@ impl<T> Kind<T> {
     /// The value that `target` holds, as TOML.
     pub(super) fn show(&self, target: &mut T) -> String {
         match self {
+            Self::Flag { at } => at(target).to_string(),
             Self::Count { at, .. } | Self::CountOrCpus { at, .. } => at(target).to_string(),
+            Self::Number { at, .. } => at(target).to_string(),
+            Self::Limit { at, .. } => at(target).unwrap_or_default().to_string(),
             Self::Duration { at, .. } => toml_number(&show_duration(*at(target))),
             Self::Deadline { at, .. } => {
                 toml_number(&show_duration(at(target).unwrap_or_default()))
             }
             Self::Size { at, .. } => toml_number(&show_size(*at(target))),
             Self::Allowance { at } => toml_number(&show_size(at(target).unwrap_or_default())),
+            Self::Mode { at } => toml_or(NONE, *at(target), show_mode),
             Self::Level { at } => toml_string(at(target).as_str()),
+            Self::Measure { at } => toml_string(at(target).as_str()),
+            Self::Upgrade { at } => toml_string(at(target).as_str()),
+            Self::Title { at } => toml_string(at(target)),
+            Self::Account { at, .. } => toml_or(NONE, at(target).as_deref(), str::to_owned),
             Self::File { at } => toml_string(&at(target).to_string_lossy()),
-            Self::Cache { at } => match at(target) {
-                Some(path) => toml_string(&path.to_string_lossy()),
-                None => toml_string("none"),
-            },
-            Self::Addresses { at } => toml_list(at(target)),
-            Self::Routes { at } => toml_list(at(target)),
+            Self::PathOr { at, none, .. } => toml_or(none, at(target).as_deref(), path_text),
+            Self::Socket { at } | Self::Cache { at } => {
+                toml_or(NONE, at(target).as_deref(), path_text)
+            }
+            Self::Paths { at } => toml_list(at(target).iter().map(|path| path.display())),
+            Self::Addresses { at } => toml_list(at(target).iter()),
+            Self::Routes { at } => toml_list(at(target).iter()),
             Self::Variables { at } => {
                 let pairs = at(target).iter();
                 let pairs = pairs.map(|(k, v)| format!("{} = {}", toml_string(k), toml_string(v)));
                 format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
             }
-            Self::Dirs { at } => toml_list(at(target)),
-            Self::Outbound { at } => toml_list(at(target)),
+            Self::Dirs { at } => toml_list(at(target).iter()),
+            Self::Outbound { at } => toml_list(at(target).iter()),
         }
     }
 
     /// How values are written.
     pub(super) fn form(&self) -> Form {
         match self {
-            Self::Count { .. } => Form::Integer,
-            Self::CountOrCpus { .. } | Self::Size { .. } | Self::Allowance { .. } => {
-                Form::IntegerOrText
-            }
+            Self::Flag { .. } => Form::Flag,
+            Self::Count { .. } | Self::Number { .. } | Self::Limit { .. } => Form::Integer,
+            Self::CountOrCpus { .. }
+            | Self::Size { .. }
+            | Self::Allowance { .. }
+            | Self::Account { .. } => Form::IntegerOrText,
             Self::Duration { .. } | Self::Deadline { .. } => Form::NumberOrText,
-            Self::Level { .. } | Self::File { .. } | Self::Cache { .. } => Form::Text,
-            Self::Addresses { .. }
+            Self::Mode { .. } => Form::Octal,
+            Self::Level { .. }
+            | Self::Measure { .. }
+            | Self::Upgrade { .. }
+            | Self::Title { .. }
+            | Self::File { .. }
+            | Self::PathOr { .. }
+            | Self::Socket { .. }
+            | Self::Cache { .. } => Form::Text,
+            Self::Paths { .. }
+            | Self::Addresses { .. }
             | Self::Routes { .. }
             | Self::Dirs { .. }
             | Self::Outbound { .. } => Form::List,
@@ -202,11 +255,21 @@ impl<T> Kind<T> {
     /// The placeholder for a value in help text.
     pub(super) fn placeholder(&self) -> &'static str {
         match self {
-            Self::Count { .. } | Self::CountOrCpus { .. } => "N",
+            Self::Flag { .. } => "true|false",
+            Self::Count { .. }
+            | Self::CountOrCpus { .. }
+            | Self::Number { .. }
+            | Self::Limit { .. } => "N",
             Self::Duration { .. } | Self::Deadline { .. } => "SECS",
             Self::Size { .. } | Self::Allowance { .. } => "SIZE",
+            Self::Mode { .. } => "OCTAL",
             Self::Level { .. } => "LEVEL",
-            Self::File { .. } => "FILE",
+            Self::Measure { .. } => "MEASURE",
+            Self::Upgrade { .. } => "MODE",
+            Self::Title { .. } => "NAME",
+            Self::Account { placeholder, .. } | Self::PathOr { placeholder, .. } => placeholder,
+            Self::File { .. } | Self::Paths { .. } => "FILE",
+            Self::Socket { .. } => "PATH",
             Self::Cache { .. } => "FOLDER",
             Self::Addresses { .. } => "ADDR",
             Self::Routes { .. } => "ROUTE",
@@ -219,21 +282,35 @@ impl<T> Kind<T> {
     /// What values are allowed, for a reader.
     pub(super) fn values(&self) -> String {
         match self {
-            Self::Count { least, most, .. } => format!("a whole number, {least} to {most}"),
-            Self::CountOrCpus { least, most, .. } => {
-                format!("a whole number, {least} to {most}, or `auto`")
+            Self::Flag { .. } => "`true` or `false`".into(),
+            Self::Count { range, .. } => format!("a whole number, {}", span(range, show_count)),
+            Self::CountOrCpus { range, .. } => {
+                format!("a whole number, {}, or `auto`", span(range, show_count))
             }
-            Self::Duration { least, most, .. } => format!("a time, {}", span(*least, *most)),
-            Self::Deadline { least, most, .. } => {
-                format!("a time, {}, or 0 for none", span(*least, *most))
+            Self::Number { range, .. } => format!("a whole number, {}", span(range, show_count)),
+            Self::Limit { range, .. } => {
+                format!(
+                    "a whole number, {}, or 0 for no limit",
+                    span(range, show_count)
+                )
             }
-            Self::Size { least, most, .. } => {
-                format!("a size, {} to {}", show_size(*least), show_size(*most))
+            Self::Duration { range, .. } => format!("a time, {}", span(range, show_seconds)),
+            Self::Deadline { range, .. } => {
+                format!("a time, {}, or 0 for none", span(range, show_seconds))
             }
+            Self::Size { range, .. } => format!("a size, {}", span(range, show_size)),
             Self::Allowance { .. } => "a size, or 0 for no limit".into(),
+            Self::Mode { .. } => "an octal number, `000` to `777`, or `none`".into(),
             Self::Level { .. } => "`trace`, `debug`, `info`, `warn` or `error`".into(),
+            Self::Measure { .. } => "`pss` or `rss`".into(),
+            Self::Upgrade { .. } => "`auto` or `manual`".into(),
+            Self::Title { .. } => TITLE.into(),
+            Self::Account { .. } => "a name, a number or `none`".into(),
             Self::File { .. } => "a path".into(),
+            Self::PathOr { none, .. } => format!("a path or `{none}`"),
+            Self::Socket { .. } => "a path or `none`".into(),
             Self::Cache { .. } => "a path, `auto` or `none`".into(),
+            Self::Paths { .. } => "a list of paths".into(),
             Self::Addresses { .. } => "a list of addresses".into(),
             Self::Routes { .. } => "a list of routes".into(),
             Self::Variables { .. } => "a table, or a list of `KEY=VALUE`".into(),
@@ -241,42 +318,6 @@ impl<T> Kind<T> {
             Self::Outbound { .. } => "a list of URL patterns".into(),
         }
     }
-}
-
-/// How a setting's values are written in a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
-    Integer,
-    IntegerOrText,
-    NumberOrText,
-    Text,
-    List,
-    Pairs,
-}
-
-impl Form {
-    /// Whether the setting holds any number of values.
-    pub(super) fn is_list(self) -> bool {
-        matches!(self, Self::List | Self::Pairs)
-    }
-
-    /// What the settings file may have there, for an error.
-    pub(super) fn expected(self) -> &'static str {
-        match self {
-            Self::Integer => "a whole number",
-            Self::IntegerOrText => "a whole number or a string",
-            Self::NumberOrText => "a number of seconds or a string such as \"250ms\"",
-            Self::Text => "a string",
-            Self::List => "a list of strings",
-            Self::Pairs => "a table or a list of strings such as \"KEY=VALUE\"",
-        }
-    }
-}
-
-/// Makes a path absolute, and drops its `.` segments. `..` stays: with symbolic links only the
-/// kernel knows where it leads.
-pub(super) fn absolute(path: impl AsRef<Path>, base: &Path) -> PathBuf {
-    base.join(path).components().collect()
 }
 
 /// The value of a setting that has one: the last that was written.
@@ -324,90 +365,67 @@ fn at_least_one<V>(
     Ok(values)
 }
 
-/// The name under which an address may be listed once: port 0 is another port each time.
-fn address_name(address: &BindAddress) -> Option<String> {
-    match address {
+fn paths(entry: &Entry, base: &Path) -> Result<Vec<PathBuf>, Vec<Fault>> {
+    list(entry, |text| path(text, base), |path| Some(path_text(path)))
+}
+
+fn addresses(entry: &Entry, base: &Path) -> Result<Vec<BindAddress>, Vec<Fault>> {
+    let name = |address: &BindAddress| match address {
+        // Port 0 is another port each time.
         BindAddress::Tcp { port: 0, .. } => None,
         address => Some(address.to_string()),
+    };
+    let addresses = list(entry, |text| BindAddress::parse(text, base), name)?;
+    at_least_one("address", entry, addresses)
+}
+
+fn routes(entry: &Entry) -> Result<Vec<Route>, Vec<Fault>> {
+    let routes = list(entry, Route::parse, |route| Some(route.to_string()))?;
+    at_least_one("route", entry, routes)
+}
+
+fn mode(text: &str) -> Result<Option<u32>, Problem> {
+    match text {
+        NONE => Ok(None),
+        text => parse_mode(text).map(Some),
     }
 }
 
-fn count(text: &str, least: u32, most: u32) -> Result<u32, Problem> {
-    let value = parse_count(text)?;
-    within(text, value, (least, most), |value| value.to_string())
+fn measure(text: &str) -> Result<MemoryMeasure, Problem> {
+    choice(text, &MemoryMeasure::ALL, MEASURE)
 }
 
-fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, Problem> {
-    within(text, parse_duration(text)?, (least, most), show_seconds)
+fn upgrade(text: &str) -> Result<UpgradeMode, Problem> {
+    choice(text, &UpgradeMode::ALL, UPGRADE)
 }
 
-fn deadline(text: &str, least: Duration, most: Duration) -> Result<Option<Duration>, Problem> {
-    match parse_duration(text)? {
-        Duration::ZERO => Ok(None),
-        value => within(text, value, (least, most), show_seconds).map(Some),
+fn socket(text: &str, base: &Path) -> Result<Option<PathBuf>, Problem> {
+    match text {
+        NONE => Ok(None),
+        text => socket_path(text, text, base).map(Some),
     }
 }
 
-fn size(text: &str, least: u64, most: u64) -> Result<u64, Problem> {
-    within(text, parse_size(text)?, (least, most), show_size)
-}
-
-fn level(text: &str) -> Result<LogLevel, Problem> {
-    let name = text.to_ascii_lowercase();
-    match name.as_str() {
-        // The names that gunicorn uses.
-        "warning" => Ok(LogLevel::Warn),
-        "critical" => Ok(LogLevel::Error),
-        name => LogLevel::ALL
-            .iter()
-            .find(|(_, known)| *known == name)
-            .map(|(level, _)| *level)
-            .ok_or_else(|| Problem::invalid(text, LEVEL)),
+fn cache(text: &str, machine: &Machine, base: &Path) -> Result<Option<PathBuf>, Problem> {
+    match text {
+        "auto" => Ok(machine.cache.clone()),
+        text => path_or(text, NONE, base),
     }
 }
 
-fn path(text: &str, base: &Path) -> Result<PathBuf, Problem> {
-    if text.is_empty() || text.contains('\0') {
-        return Err(Problem::invalid(text, PATH));
-    }
-    Ok(absolute(text, base))
+fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
-fn within<V: Copy + PartialOrd>(
-    text: &str,
-    value: V,
-    (least, most): (V, V),
-    show: impl Fn(V) -> String,
-) -> Result<V, Problem> {
-    if value < least || value > most {
-        let range = format!("{} to {}", show(least), show(most));
-        return Err(Problem::OutOfRange {
-            found: text.to_owned(),
-            range,
-        });
-    }
-    Ok(value)
+/// A string, or the one that stands for nothing.
+fn toml_or<V>(none: &str, value: Option<V>, show: impl Fn(V) -> String) -> String {
+    toml_string(&value.map_or_else(|| none.to_owned(), show))
 }
 
-fn span(least: Duration, most: Duration) -> String {
-    format!("{} to {}", show_seconds(least), show_seconds(most))
-}
-
-/// A length of time with its unit, for a reader.
-fn show_seconds(value: Duration) -> String {
-    const HOUR: u64 = 3600;
-    let text = show_duration(value);
-    match value.as_secs() {
-        seconds if seconds >= HOUR && seconds.is_multiple_of(HOUR) => {
-            format!("{}h", seconds / HOUR)
-        }
-        _ if text.ends_with('s') => text,
-        _ => format!("{text}s"),
-    }
-}
-
-fn toml_list<V: Display>(values: &[V]) -> String {
-    let values = values.iter().map(|value| toml_string(&value.to_string()));
+fn toml_list<V: Display>(values: impl IntoIterator<Item = V>) -> String {
+    let values = values
+        .into_iter()
+        .map(|value| toml_string(&value.to_string()));
     format!("[{}]", values.collect::<Vec<_>>().join(", "))
 }
 

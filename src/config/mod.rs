@@ -11,6 +11,7 @@ mod command;
 mod environment;
 mod error;
 mod file;
+mod form;
 mod grant;
 mod host;
 mod kind;
@@ -19,6 +20,7 @@ mod outbound;
 mod print;
 mod raw;
 mod reference;
+mod reload;
 mod resolve;
 mod resolved;
 mod route;
@@ -27,6 +29,7 @@ mod suggest;
 mod table;
 #[cfg(test)]
 mod tests;
+mod text;
 mod words;
 
 use std::ffi::OsString;
@@ -41,8 +44,9 @@ pub use error::{Error, Errors, Origin, Problem};
 pub use grant::Dir;
 pub use host::{HostPattern, normal_host};
 pub use outbound::{OutboundPattern, Scheme};
+pub use print::AppDescription;
 pub use reference::reference_markdown;
-pub use resolved::{App, AppLimits, Config, LogLevel};
+pub use resolved::{App, AppLimits, Config, LogLevel, MemoryMeasure, UpgradeMode};
 pub use route::Route;
 
 use environment::Environment;
@@ -79,6 +83,25 @@ pub fn load(
             .filter(|error| !unread || error.problem != Problem::NoApp),
     );
     Errors::collect(errors).map_or(Ok(config), Err)
+}
+
+impl Config {
+    /// Reads the configuration from `args`, which come without the program's name, and from the other
+    /// sources, as `rgunicorn serve` does. For a program that embeds the server.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong in any of the sources.
+    pub fn from_args<T>(args: impl IntoIterator<Item = T>) -> Result<Self, Errors>
+    where
+        T: Into<OsString> + Clone,
+    {
+        let cwd = std::env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
+        match command::parse_words(args, Origin::CommandLine) {
+            Ok(matches) => load(&matches, std::env::vars_os(), &cwd),
+            Err(error) => Err(Errors::from(error)),
+        }
+    }
 }
 
 /// Reads every source, lowest precedence first.

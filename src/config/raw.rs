@@ -3,7 +3,7 @@
 //! Invariant: every value still knows where it was written, and a source's entry replaces that of
 //! a source before it as a whole.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::Origin;
@@ -43,6 +43,8 @@ pub(super) struct RawApp {
 /// Everything that was written, lowest precedence first.
 #[derive(Default)]
 pub(super) struct Raw {
+    /// The settings file that was read, absolute.
+    pub(super) file: Option<PathBuf>,
     pub(super) entries: Vec<Entry>,
     pub(super) apps: Vec<RawApp>,
 }

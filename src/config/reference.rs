@@ -4,7 +4,7 @@
 
 use super::command::FLAGS;
 use super::setting::{Group, Scope, Setting};
-use super::table::SETTINGS;
+use super::table::settings;
 
 /// What holds for all settings.
 const INTRODUCTION: &str = include_str!("introduction.md");
@@ -16,7 +16,7 @@ pub fn reference_markdown() -> String {
     text.push_str(&index());
     for group in Group::ALL {
         text.push_str(&format!("\n## {}\n", group.title()));
-        let settings = SETTINGS.iter().filter(|setting| setting.group == group);
+        let settings = settings().filter(|setting| setting.group == group);
         settings.for_each(|setting| text.push_str(&section(setting)));
     }
     text.push_str("\n## Options that are no settings\n");
@@ -34,7 +34,7 @@ pub fn reference_markdown() -> String {
 fn index() -> String {
     let mut text = String::from("\n## All settings\n\n| key | option | default | of |\n");
     text.push_str("| --- | --- | --- | --- |\n");
-    for setting in SETTINGS {
+    for setting in settings() {
         let key = setting.key;
         let option = option(setting).unwrap_or_else(|| "-".into());
         let (default, scope) = (default(setting), scope(setting));
@@ -66,6 +66,9 @@ fn section(setting: &Setting) -> String {
         text.push_str(&format!("* environment: {}\n", names.join(", ")));
     }
     text.push_str(&format!("* of: {}\n", scope(setting)));
+    if setting.at_start {
+        text.push_str("* a change takes effect: at the next start, not by a reload\n");
+    }
     text
 }
 
@@ -132,7 +135,7 @@ mod tests {
     #[test]
     fn every_setting_has_a_section() {
         let text = reference_markdown();
-        for setting in SETTINGS {
+        for setting in settings() {
             assert_eq!(text.matches(&format!("\n### {}\n", setting.key)).count(), 1);
         }
     }

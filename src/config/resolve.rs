@@ -13,7 +13,7 @@ use super::raw::{Entry, Raw, RawApp, Written};
 use super::resolved::{App, Config};
 use super::route::Route;
 use super::setting::{Scope, Setting};
-use super::table::SETTINGS;
+use super::table::settings;
 
 /// Name of an app whose file has no character that a name may have.
 const UNNAMED: &str = "app";
@@ -36,8 +36,9 @@ struct Resolver<'m> {
 impl Resolver<'_> {
     fn config(&mut self, raw: &Raw) -> Config {
         let mut config = Config::blank();
+        config.file.clone_from(&raw.file);
         let mut template = App::blank();
-        let defaults: Vec<Entry> = SETTINGS.iter().filter_map(default).collect();
+        let defaults: Vec<Entry> = settings().filter_map(default).collect();
         let mut only: Option<(&Entry, PathBuf)> = None;
         for entry in defaults.iter().chain(&raw.entries) {
             match &entry.setting.scope {

@@ -52,11 +52,65 @@ impl LogLevel {
     }
 }
 
+/// What counts as the memory of a worker (proc_pid_smaps(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryMeasure {
+    /// The proportional set size: a page that n processes share counts as one nth.
+    Pss,
+    /// The resident set size: every page in memory counts in full.
+    Rss,
+}
+
+impl MemoryMeasure {
+    /// Every measure and its name.
+    pub const ALL: [(Self, &'static str); 2] = [
+        (Self::Pss, Self::Pss.as_str()),
+        (Self::Rss, Self::Rss.as_str()),
+    ];
+
+    /// The measure's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pss => "pss",
+            Self::Rss => "rss",
+        }
+    }
+}
+
+/// What the old server does once the program of an upgrade serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpgradeMode {
+    /// It drains and leaves.
+    Auto,
+    /// It serves on beside the new one until it gets a signal, as in gunicorn.
+    Manual,
+}
+
+impl UpgradeMode {
+    /// Every mode and its name.
+    pub const ALL: [(Self, &'static str); 2] = [
+        (Self::Auto, Self::Auto.as_str()),
+        (Self::Manual, Self::Manual.as_str()),
+    ];
+
+    /// The mode's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Manual => "manual",
+        }
+    }
+}
+
 /// A whole configuration: the server's settings and its apps.
 ///
 /// The meaning of each setting is in its help text, which docs/configuration.md shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// The settings file that was read, absolute, or `None` if there was none.
+    pub file: Option<PathBuf>,
     /// Addresses to listen on; at least one.
     pub bind: Vec<BindAddress>,
     /// Number of worker processes, at least 1.
@@ -73,6 +127,30 @@ pub struct Config {
     pub boot_timeout: Duration,
     /// Time that a worker may show no sign of life, or `None` if it is not watched.
     pub heartbeat_timeout: Option<Duration>,
+    /// Requests after which a worker is replaced, or `None` for any number.
+    pub max_requests: Option<u64>,
+    /// Greatest random number that is added to `max_requests`, anew for each worker.
+    pub max_requests_jitter: u64,
+    /// Time after which a worker is replaced, or `None` for any.
+    pub max_worker_lifetime: Option<Duration>,
+    /// Memory in bytes above which a worker is replaced, or `None` for any.
+    pub max_worker_memory: Option<u64>,
+    /// What counts as a worker's memory.
+    pub worker_memory_measure: MemoryMeasure,
+    /// Measurements in a row that must be above `max_worker_memory`; at least 1.
+    pub worker_memory_samples: u32,
+    /// Time between two measurements of a worker's memory.
+    pub worker_memory_interval: Duration,
+    /// Workers that may be missing during a reload. It may be more than there are workers.
+    pub max_unavailable: u32,
+    /// What the old server does after an upgrade.
+    pub upgrade_mode: UpgradeMode,
+    /// Time that the new program of an upgrade has from its start until its workers are ready.
+    pub upgrade_timeout: Duration,
+    /// Whether a change of a component or of the settings file is a reason to reload.
+    pub reload: bool,
+    /// Files that are watched beside those, absolute; none twice.
+    pub reload_extra_files: Vec<PathBuf>,
     /// Time that a client has to send a whole request head.
     pub head_timeout: Duration,
     /// Longest request line in bytes.
@@ -83,12 +161,31 @@ pub struct Config {
     pub limit_request_field_size: u32,
     /// How much is logged.
     pub log_level: LogLevel,
+    /// File that the log is added to, absolute, or `None` for standard error.
+    pub error_logfile: Option<PathBuf>,
     /// Folder of compiled components, or `None` to keep none.
     pub cache_dir: Option<PathBuf>,
     /// CPU time that compiling one component may take.
     pub compile_timeout: Duration,
     /// Memory in bytes that compiling one component may take.
     pub compile_memory: u64,
+    /// File for the arbiter's process id, absolute, or `None` for none.
+    pub pidfile: Option<PathBuf>,
+    /// Whether the server leaves its terminal and runs in the background.
+    pub daemon: bool,
+    /// User of the children as it was written, or `None` for the server's own. Not yet looked up.
+    /// If it is a number, it is one that setresuid(2) takes for a user.
+    pub user: Option<String>,
+    /// Group of the children, in the same way.
+    pub group: Option<String>,
+    /// Permissions that new files do not get, 0 to 0o777, or `None` to keep what is inherited.
+    pub umask: Option<u32>,
+    /// Folder to change to, absolute, or `None` to stay. No other path depends on it.
+    pub chdir: Option<PathBuf>,
+    /// How process titles begin: 1 to 32 printable ASCII characters without a space.
+    pub proc_name: String,
+    /// Path of the control socket, absolute and short enough for unix(7), or `None` for none.
+    pub control_socket: Option<PathBuf>,
     /// The apps, by name; at least one.
     pub apps: Vec<App>,
     pub(super) origins: Origins,
@@ -137,12 +234,19 @@ pub struct AppLimits {
     pub guest_log: u64,
 }
 
-// The three below are where resolving starts. They are not `Default`, since nobody else may have a
-// value that breaks the invariant; the settings table then writes every field.
+// The three that are blank are where resolving starts. They are not `Default`, since nobody else
+// may have a value that breaks the invariant; the settings table then writes every field.
 
 impl Config {
+    /// Whether nobody has written the setting of the server that has this key.
+    #[must_use]
+    pub fn is_default(&self, key: &str) -> bool {
+        self.origins.get(key) == Some(&Origin::Default)
+    }
+
     pub(super) fn blank() -> Self {
         Self {
+            file: None,
             bind: Vec::new(),
             workers: 0,
             worker_connections: 0,
@@ -151,14 +255,35 @@ impl Config {
             keep_alive: Duration::ZERO,
             boot_timeout: Duration::ZERO,
             heartbeat_timeout: None,
+            max_requests: None,
+            max_requests_jitter: 0,
+            max_worker_lifetime: None,
+            max_worker_memory: None,
+            worker_memory_measure: MemoryMeasure::Pss,
+            worker_memory_samples: 0,
+            worker_memory_interval: Duration::ZERO,
+            max_unavailable: 0,
+            upgrade_mode: UpgradeMode::Auto,
+            upgrade_timeout: Duration::ZERO,
+            reload: false,
+            reload_extra_files: Vec::new(),
             head_timeout: Duration::ZERO,
             limit_request_line: 0,
             limit_request_fields: 0,
             limit_request_field_size: 0,
             log_level: LogLevel::Trace,
+            error_logfile: None,
             cache_dir: None,
             compile_timeout: Duration::ZERO,
             compile_memory: 0,
+            pidfile: None,
+            daemon: false,
+            user: None,
+            group: None,
+            umask: None,
+            chdir: None,
+            proc_name: String::new(),
+            control_socket: None,
             apps: Vec::new(),
             origins: Origins::new(),
         }

@@ -2,7 +2,8 @@
 //!
 //! Invariant: a setting's scope decides which sources can write it, and its kind how.
 
-use super::kind::{Form, Kind};
+use super::form::Form;
+use super::kind::Kind;
 use super::resolved::{App, Config};
 
 /// One setting.
@@ -25,6 +26,8 @@ pub(super) struct Setting {
     pub(super) scope: Scope,
     /// Where help and documentation list it.
     pub(super) group: Group,
+    /// Whether a reload leaves it as it is, so that a change waits for the next start.
+    pub(super) at_start: bool,
     /// Its meaning: the first sentence alone in short help.
     pub(super) help: &'static str,
 }
@@ -56,21 +59,25 @@ pub(super) enum Group {
     Limits,
     Listening,
     Workers,
+    Reloading,
     Http,
     Compiling,
     Logging,
+    Process,
 }
 
 impl Group {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Apps,
         Self::Rights,
         Self::Limits,
         Self::Listening,
         Self::Workers,
+        Self::Reloading,
         Self::Http,
         Self::Compiling,
         Self::Logging,
+        Self::Process,
     ];
 
     pub(super) fn title(self) -> &'static str {
@@ -80,9 +87,11 @@ impl Group {
             Self::Limits => "Limits of apps",
             Self::Listening => "Listening",
             Self::Workers => "Workers",
+            Self::Reloading => "Reloading and upgrading",
             Self::Http => "HTTP",
             Self::Compiling => "Compiling",
             Self::Logging => "Logging",
+            Self::Process => "Process",
         }
     }
 }
@@ -153,6 +162,7 @@ pub(super) const fn setting(
         default,
         scope,
         group,
+        at_start: false,
         help,
     }
 }

@@ -2,17 +2,19 @@
 //!
 //! Invariant: a suggestion is always the key of a setting that exists.
 
-use super::table::SETTINGS;
+use super::table::settings;
+
+/// Settings of gunicorn that look like ours and mean something else.
+const OTHERS: [&str; 1] = ["preload"];
 
 /// The key that is most like `name`, if one is like it at all.
 pub(super) fn closest(name: &str) -> Option<&'static str> {
     let name = &name.to_ascii_lowercase().replace('_', "-");
     // A name many times as long as any setting's is like none, and costly to compare.
-    if name.len() > 64 {
+    if name.len() > 64 || OTHERS.contains(&name.as_str()) {
         return None;
     }
-    SETTINGS
-        .iter()
+    settings()
         .flat_map(|setting| {
             let others = setting
                 .aliases
@@ -80,6 +82,10 @@ mod tests {
             ("addr", Some("bind")),
             ("Timeout", Some("timeout")),
             ("route", Some("routes")),
+            ("max_request", Some("max-requests")),
+            ("logfile", Some("error-logfile")),
+            ("pid-file", Some("pidfile")),
+            ("relaod", Some("reload")),
             ("preload", None),
             ("x", None),
         ] {

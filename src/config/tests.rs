@@ -132,6 +132,7 @@ fn reads_back(mut config: Config) {
     .load()
     .unwrap_or_else(|e| panic!("{e}"));
     for config in [&mut config, &mut again] {
+        config.file = None;
         config.origins.clear();
         config.apps.iter_mut().for_each(|app| app.origins.clear());
     }
@@ -144,6 +145,7 @@ fn the_defaults() {
     let environment = [("XDG_CACHE_HOME", "/cache")];
     let config = load_in(folder, &["dir/../Hello.wasm"], &environment).unwrap();
     let expect = Config {
+        file: None,
         bind: vec![BindAddress::Tcp {
             host: "127.0.0.1".into(),
             port: 8000,
@@ -155,41 +157,66 @@ fn the_defaults() {
         keep_alive: Duration::from_secs(75),
         boot_timeout: Duration::from_secs(60),
         heartbeat_timeout: Some(Duration::from_secs(30)),
+        max_requests: None,
+        max_requests_jitter: 0,
+        max_worker_lifetime: None,
+        max_worker_memory: None,
+        worker_memory_measure: MemoryMeasure::Pss,
+        worker_memory_samples: 3,
+        worker_memory_interval: Duration::from_secs(10),
+        max_unavailable: 0,
+        upgrade_mode: UpgradeMode::Auto,
+        upgrade_timeout: Duration::from_secs(300),
+        reload: false,
+        reload_extra_files: Vec::new(),
         head_timeout: Duration::from_secs(10),
         limit_request_line: 4094,
         limit_request_fields: 100,
         limit_request_field_size: 8190,
         log_level: LogLevel::Info,
+        error_logfile: None,
         cache_dir: Some("/cache/rgunicorn".into()),
         compile_timeout: Duration::from_secs(300),
         compile_memory: 4 << 30,
-        apps: vec![App {
-            name: "hello".into(),
-            component: "/nowhere/dir/../Hello.wasm".into(),
-            routes: vec![Route {
-                host: HostPattern::Any,
-                path: "/".into(),
-            }],
-            env: Vec::new(),
-            dirs: Vec::new(),
-            outbound: Vec::new(),
-            limits: AppLimits {
-                timeout: Some(Duration::from_secs(30)),
-                cpu_timeout: Duration::from_secs(10),
-                memory: 256 << 20,
-                request_body: Some(100 << 20),
-                buffered_body: 8 << 20,
-                response_body: None,
-                requests_in_flight: 64,
-                request_queue: 1024,
-                guest_log: 64 << 10,
-            },
-            origins: config.apps[0].origins.clone(),
-        }],
+        pidfile: None,
+        daemon: false,
+        user: None,
+        group: None,
+        umask: None,
+        chdir: None,
+        proc_name: "rgunicorn".into(),
+        control_socket: None,
+        apps: vec![only_app_by_default(config.apps[0].origins.clone())],
         origins: config.origins.clone(),
     };
     assert_eq!(config, expect);
     reads_back(config);
+}
+
+fn only_app_by_default(origins: resolved::Origins) -> App {
+    App {
+        name: "hello".into(),
+        component: "/nowhere/dir/../Hello.wasm".into(),
+        routes: vec![Route {
+            host: HostPattern::Any,
+            path: "/".into(),
+        }],
+        env: Vec::new(),
+        dirs: Vec::new(),
+        outbound: Vec::new(),
+        limits: AppLimits {
+            timeout: Some(Duration::from_secs(30)),
+            cpu_timeout: Duration::from_secs(10),
+            memory: 256 << 20,
+            request_body: Some(100 << 20),
+            buffered_body: 8 << 20,
+            response_body: None,
+            requests_in_flight: 64,
+            request_queue: 1024,
+            guest_log: 64 << 10,
+        },
+        origins,
+    }
 }
 
 #[test]
@@ -270,6 +297,169 @@ fn relative_paths_start_at_the_folder_of_the_file_or_at_the_current_one() {
     assert_eq!(config.apps[0].component, at("b.wasm"));
     assert_eq!(config.bind, [BindAddress::Unix(at("s"))]);
     assert_eq!(config.apps[0].dirs[0].host, at("d"));
+}
+
+#[test]
+fn paths_start_at_the_same_folders_with_chdir() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| folder.path().join(path);
+    fs::create_dir(at("conf")).unwrap();
+    let text = "app = 'a.wasm'\nchdir = '/var/lib'\ncontrol-socket = 's'\npidfile = 'p'\n";
+    fs::write(at("conf/f.toml"), text).unwrap();
+    let arguments = ["-c", "conf/f.toml", "-p", "p", "--reload-extra-file", "e"];
+    let environment = [("RGUNICORN_ERROR_LOGFILE", "l")];
+    let config = load_in(folder.path(), &arguments, &environment).unwrap();
+    assert_eq!(config.chdir, Some("/var/lib".into()));
+    assert_eq!(config.apps[0].component, at("conf/a.wasm"));
+    assert_eq!(config.control_socket, Some(at("conf/s")));
+    assert_eq!(config.pidfile, Some(at("p")));
+    assert_eq!(config.reload_extra_files, [at("e")]);
+    assert_eq!(config.error_logfile, Some(at("l")));
+}
+
+#[test]
+fn the_same_arguments_load_again_after_the_file_has_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rgunicorn.toml");
+    let command = Command::new("serve").no_binary_name(true);
+    let matches = command
+        .args(command_args())
+        .try_get_matches_from(["a.wasm", "--keep-alive", "5"])
+        .unwrap();
+    let load = || load(&matches, [], folder.path());
+    let first = load().unwrap();
+    assert_eq!((first.file.as_deref(), first.workers), (None, cpus()));
+
+    fs::write(&file, "workers = 7\nkeep-alive = 6\ndaemon = true\n").unwrap();
+    let second = load().unwrap();
+    assert_eq!((second.file.as_deref(), second.workers), (Some(&*file), 7));
+    assert_eq!(second.keep_alive, first.keep_alive);
+    assert_eq!(second.apps[0].component, first.apps[0].component);
+    assert_eq!(first.restart_only_changes(&second), ["daemon"]);
+
+    fs::write(&file, "workers = 0").unwrap();
+    let expect = "rgunicorn.toml:1:11: workers: `0` is outside of 1 to 1024";
+    assert_eq!(load().unwrap_err().to_string(), expect);
+}
+
+#[test]
+fn what_takes_effect_only_at_a_start_is_told_and_nothing_else() {
+    let load = |text| {
+        let start = Start {
+            arguments: &["/a.wasm"],
+            environment: &[],
+            file: Some(text),
+        };
+        start.load().unwrap()
+    };
+    let old = load("");
+    assert_eq!(old.restart_only_changes(&old), [""; 0]);
+    // Written, but to the same: nothing waits for a start.
+    let same = load("umask = 'none'\nreload = false\nproc-name = 'rgunicorn'");
+    assert_eq!(old.restart_only_changes(&same), [""; 0]);
+    let other = load("workers = 9\ntimeout = 1\nmax-unavailable = 1\nbind = ':1'");
+    assert_eq!(old.restart_only_changes(&other), [""; 0]);
+    let new = load(
+        "control-socket = '/s'\nproc-name = 'x'\nchdir = '/'\numask = 0o0\ngroup = 0\n\
+         user = 'u'\ndaemon = true\npidfile = '/p'\nreload = true\nworkers = 3",
+    );
+    let expect = [
+        "reload",
+        "pidfile",
+        "daemon",
+        "user",
+        "group",
+        "umask",
+        "chdir",
+        "proc-name",
+        "control-socket",
+    ];
+    assert_eq!(old.restart_only_changes(&new), expect);
+    assert_eq!(new.restart_only_changes(&old), expect);
+}
+
+#[test]
+fn a_flag_is_bare_or_joined_to_its_value() {
+    let daemon = |arguments: &[&str]| {
+        let config = Start {
+            arguments,
+            environment: &[("RGUNICORN_DAEMON", "false")],
+            file: Some("daemon = true"),
+        };
+        config.load().unwrap()
+    };
+    assert!(daemon(&["a.wasm"]).daemon);
+    assert!(!daemon(&["--daemon=false", "a.wasm"]).daemon);
+    assert!(!daemon(&["-D", "a.wasm", "--daemon=false"]).daemon);
+    // What follows a bare flag is not its value.
+    let config = daemon(&["--daemon=false", "-Dw", "3", "--reload", "a.wasm"]);
+    assert_eq!(
+        (config.daemon, config.reload, config.workers),
+        (true, true, 3)
+    );
+    let error = Start {
+        arguments: &["a.wasm", "--reload=maybe"],
+        environment: &[("RGUNICORN_DAEMON", "1")],
+        file: None,
+    };
+    let expect = "environment: RGUNICORN_DAEMON: `1` is not true or false\n\
+                  command line: --reload: `maybe` is not true or false";
+    assert_eq!(error.error(), expect);
+}
+
+#[test]
+fn a_umask_is_octal_wherever_it_is_written() {
+    let umask = |file, arguments| {
+        Start {
+            arguments,
+            environment: &[],
+            file: Some(file),
+        }
+        .load()
+        .unwrap()
+        .umask
+    };
+    let none: &[&str] = &["a.wasm"];
+    assert_eq!(umask("", none), None);
+    assert_eq!(umask("umask = '027'", none), Some(0o27));
+    assert_eq!(umask("umask = 0o27", none), Some(0o27));
+    assert_eq!(umask("umask = 0o0", none), Some(0));
+    assert_eq!(umask("umask = 0o27", &["a.wasm", "-m", "22"]), Some(0o22));
+    assert_eq!(umask("umask = 0o27", &["a.wasm", "-m", "none"]), None);
+}
+
+#[test]
+fn an_app_is_described_by_the_table() {
+    let start = Start {
+        arguments: &[],
+        environment: &[],
+        file: Some(
+            "[apps.shop]\ncomponent = '/srv/shop.wasm'\nroutes = ['/a/', 'example.com']\n\
+             timeout = '250ms'\nmemory-limit = 65536\nenv = { KEY = 'secret' }\n",
+        ),
+    };
+    let described = start.load().unwrap().apps[0].describe();
+    assert_eq!(described.name, "shop");
+    assert_eq!(described.component, Path::new("/srv/shop.wasm"));
+    assert_eq!(described.routes, ["/a", "example.com"]);
+    let limits: Vec<_> = described
+        .limits
+        .iter()
+        .map(|(key, value)| (*key, value.as_str()))
+        .collect();
+    let expect = [
+        ("timeout", "250ms"),
+        ("cpu-timeout", "10"),
+        ("memory-limit", "64KiB"),
+        ("request-body-limit", "100MiB"),
+        ("buffered-body-limit", "8MiB"),
+        ("response-body-limit", "0"),
+        ("requests-in-flight", "64"),
+        ("request-queue", "1024"),
+        ("guest-log-limit", "64KiB"),
+    ];
+    assert_eq!(limits, expect);
+    assert!(!format!("{described:?}").contains("secret"));
 }
 
 #[test]
@@ -375,7 +565,7 @@ command line: --workers: `0` is outside of 1 to 1024";
 #[test]
 fn what_is_shown_says_where_it_was_written() {
     let start = Start {
-        arguments: &["a.wasm", "-t", "5"],
+        arguments: &["a.wasm", "-t", "5", "-Dm", "22"],
         environment: &[("PORT", "0"), ("RGUNICORN_CMD_ARGS", "--backlog 9")],
         file: Some("\nkeep-alive = 1.5\n"),
     };
@@ -388,6 +578,10 @@ fn what_is_shown_says_where_it_was_written() {
         ("timeout", "5", "command line"),
         ("cpu-timeout", "10", "default"),
         ("memory-limit", "\"256MiB\"", "default"),
+        ("daemon", "true", "command line"),
+        ("umask", "\"022\"", "command line"),
+        ("error-logfile", "\"-\"", "default"),
+        ("pidfile", "\"none\"", "default"),
     ] {
         let start = format!("{key} = {value} ");
         let line = shown.lines().find(|line| line.starts_with(&start));
@@ -395,6 +589,8 @@ fn what_is_shown_says_where_it_was_written() {
         assert!(line.ends_with(&format!(" # from: {source}")), "{line}");
     }
     assert!(shown.contains("[apps.\"a\"]\n"), "{shown}");
+    assert!(config.is_default("cache-dir"));
+    assert!(!config.is_default("bind") && !config.is_default("umask"));
 }
 
 #[test]
@@ -405,7 +601,7 @@ fn every_setting_has_a_default_that_reads_or_needs_none() {
     }
     .load()
     .unwrap();
-    for setting in table::SETTINGS {
+    for setting in table::settings() {
         let written = match setting.scope {
             setting::Scope::OnlyApp => continue,
             setting::Scope::Server(_) => config.origins.get(setting.key),
@@ -429,6 +625,18 @@ fn text_of_every_kind_survives_being_shown() {
             "odd key.\"=x",
             "--cache-dir",
             "none",
+            "--log-file",
+            "./-",
+            "--pidfile",
+            "./none",
+            "-u",
+            "DOMAIN\\web \"user\"",
+            "-n",
+            "\"\\'",
+            "--reload-extra-file",
+            "a, b",
+            "--reload-extra-file",
+            "#",
         ],
         ..Start::NOTHING
     };

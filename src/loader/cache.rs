@@ -44,7 +44,8 @@ impl Cache {
     pub(super) fn find(&self, key: &str) -> Option<OwnedFd> {
         let file = File::open(self.path(key)).ok()?;
         let whole = file.metadata().is_ok_and(|metadata| metadata.len() > 0);
-        let ours = memory_file::is_private_file(file.as_fd()).unwrap_or(false);
+        let ours =
+            memory_file::is_private_file(file.as_fd(), process::effective_uid()).unwrap_or(false);
         (whole && ours).then(|| file.into())
     }
 

@@ -10,17 +10,24 @@ use super::frame::Frame;
 pub const REASON_BYTES_MAX: usize = 2048;
 
 const DRAIN: u8 = 1;
+const RETIRE: u8 = 2;
+const REOPEN_LOG: u8 = 3;
 
 const READY: u8 = 129;
 const ARTEFACT: u8 = 130;
 const LOADED: u8 = 131;
 const FAILED: u8 = 132;
+const WORN: u8 = 133;
 
 /// What the arbiter tells a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ToChild {
-    /// Accept nothing new, finish what is in flight, and exit.
+    /// Nobody accepts any more: take whoever waits already, finish what is in flight, and exit.
     Drain,
+    /// Others go on accepting: accept nothing new, finish what is in flight, and exit.
+    Retire,
+    /// Write the log to the one file that comes with the frame.
+    ReopenLog,
 }
 
 /// What a child tells the arbiter.
@@ -42,18 +49,19 @@ pub enum FromChild {
         /// Why, for the log: at most [`REASON_BYTES_MAX`] bytes.
         reason: String,
     },
+    /// A worker has answered as many requests as it may. It serves until it is told to stop.
+    Retire,
 }
 
 impl ToChild {
     /// The message as a frame.
     pub fn encode(&self) -> Vec<u8> {
-        match self {
-            Self::Drain => Frame {
-                kind: DRAIN,
-                payload: &[],
-            }
-            .encode(),
-        }
+        let kind = match self {
+            Self::Drain => DRAIN,
+            Self::Retire => RETIRE,
+            Self::ReopenLog => REOPEN_LOG,
+        };
+        Frame { kind, payload: &[] }.encode()
     }
 
     /// Reads the one message that `bytes` must be.
@@ -61,6 +69,8 @@ impl ToChild {
         let Frame { kind, payload } = Frame::decode(bytes)?;
         match kind {
             DRAIN => no_payload(kind, payload).map(|()| Self::Drain),
+            RETIRE => no_payload(kind, payload).map(|()| Self::Retire),
+            REOPEN_LOG => no_payload(kind, payload).map(|()| Self::ReopenLog),
             kind => Err(Error::Kind { kind }),
         }
     }
@@ -82,6 +92,11 @@ impl FromChild {
             .encode(),
             Self::Loaded => Frame {
                 kind: LOADED,
+                payload: &[],
+            }
+            .encode(),
+            Self::Retire => Frame {
+                kind: WORN,
                 payload: &[],
             }
             .encode(),
@@ -113,6 +128,7 @@ impl FromChild {
             }
             LOADED => no_payload(kind, payload).map(|()| Self::Loaded),
             FAILED => decode_failed(payload),
+            WORN => no_payload(kind, payload).map(|()| Self::Retire),
             kind => Err(Error::Kind { kind }),
         }
     }
@@ -131,7 +147,7 @@ fn decode_failed(payload: &[u8]) -> Result<FromChild, Error> {
     }
 }
 
-fn no_payload(kind: u8, payload: &[u8]) -> Result<(), Error> {
+pub(super) fn no_payload(kind: u8, payload: &[u8]) -> Result<(), Error> {
     if payload.is_empty() {
         Ok(())
     } else {
@@ -139,7 +155,7 @@ fn no_payload(kind: u8, payload: &[u8]) -> Result<(), Error> {
     }
 }
 
-fn wrong_payload(kind: u8, payload: &[u8]) -> Error {
+pub(super) fn wrong_payload(kind: u8, payload: &[u8]) -> Error {
     Error::Payload {
         kind,
         bytes: payload.len(),
@@ -169,12 +185,13 @@ mod tests {
     }
 
     fn any_message(numbers: &mut Numbers) -> FromChild {
-        match numbers.below(4) {
+        match numbers.below(5) {
             0 => FromChild::Ready,
             1 => FromChild::Artefact {
                 app: numbers.next() as u32,
             },
             2 => FromChild::Loaded,
+            3 => FromChild::Retire,
             _ => {
                 let length = numbers.below(300);
                 let character = ['a', '\n', 'é', '\u{1f980}', '\0'][numbers.below(5)];
@@ -189,10 +206,9 @@ mod tests {
 
     #[test]
     fn every_message_is_read_back() {
-        assert_eq!(
-            ToChild::decode(&ToChild::Drain.encode()),
-            Ok(ToChild::Drain)
-        );
+        for order in [ToChild::Drain, ToChild::Retire, ToChild::ReopenLog] {
+            assert_eq!(ToChild::decode(&order.encode()), Ok(order));
+        }
         let mut numbers = Numbers(1);
         for _ in 0..10_000 {
             let message = any_message(&mut numbers);

@@ -1,4 +1,5 @@
-//! Defines the channel between the arbiter and one child: whole frames, and file descriptors.
+//! Defines the channel between the arbiter and one child or client: whole frames, and file
+//! descriptors.
 //!
 //! Invariant: a frame arrives whole or not at all, every descriptor that arrives is owned and is
 //! closed by exec, and no call blocks unless its name says so.
@@ -6,15 +7,30 @@
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::libc;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::sockopt::{PeerCredentials, SendTimeout};
+use nix::sys::socket::{
+    self as nix_socket, AddressFamily, SockFlag, SockType, UnixAddr, socketpair,
+};
+use nix::sys::stat::{Mode, fchmod};
+use nix::sys::time::TimeVal;
 
 use super::poll::{self, Watched};
+use super::socket::{self, Address, BindError};
+use super::socket_file::SocketFile;
 
 /// Most file descriptors that may come with one frame; a sender of more is in error.
 pub const DESCRIPTORS_MAX: usize = 4;
+
+/// Clients that may wait to be accepted. One more waits in [`Channel::connect`].
+const BACKLOG: u32 = 16;
+/// Seconds that a client waits for room in that queue.
+const CONNECT_SECONDS: i64 = 5;
 
 /// Room for one control message with [`DESCRIPTORS_MAX`] descriptors and no more, aligned as
 /// cmsg(3) wants.
@@ -51,6 +67,47 @@ impl Channel {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let (one, other) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
         Ok((Self(one), Self(other)))
+    }
+
+    /// Another descriptor of the same end: what one receives, the other does not.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self(self.0.try_clone()?))
+    }
+
+    /// Connects to the [`ChannelListener`] at `path`; waits up to 5 s while too many others do.
+    ///
+    /// Fails with `NotFound` or `ConnectionRefused` if nobody listens there, with `WouldBlock` if it
+    /// is too busy, and with `PermissionDenied`.
+    pub fn connect(path: &Path) -> io::Result<Self> {
+        let fd = new_socket(SockFlag::SOCK_CLOEXEC)?;
+        // It bounds the time that connect(2) takes; see SO_SNDTIMEO in socket(7).
+        nix_socket::setsockopt(&fd, SendTimeout, &TimeVal::new(CONNECT_SECONDS, 0))?;
+        let address = UnixAddr::new(path)?;
+        while let Err(error) = nix_socket::connect(fd.as_raw_fd(), &address) {
+            if error != Errno::EINTR {
+                return Err(error.into());
+            }
+        }
+        Self::adopt(fd)
+    }
+
+    /// Makes a channel of a connected socket that keeps the bounds of frames.
+    ///
+    /// Fails with `InvalidInput` for any other descriptor, which is closed.
+    pub(super) fn adopt(fd: OwnedFd) -> io::Result<Self> {
+        let is_seqpacket = nix_socket::getsockopt(&fd, nix_socket::sockopt::SockType)
+            .is_ok_and(|kind| kind == SockType::SeqPacket);
+        let is_connected = nix_socket::getpeername::<UnixAddr>(fd.as_raw_fd()).is_ok();
+        if !is_seqpacket || !is_connected {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is not a connected SEQPACKET socket",
+            ));
+        }
+        let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?) | OFlag::O_NONBLOCK;
+        fcntl(&fd, FcntlArg::F_SETFL(flags))?;
+        fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+        Ok(Self(fd))
     }
 
     /// Sends `frame`, which must not be empty, and copies of `fds`; `false` if the queue is full.
@@ -128,6 +185,85 @@ impl Channel {
         }
         Ok(Recv::Frame { len, fds })
     }
+
+    /// Like [`recv`](Self::recv), but waits for a frame or the end; never [`Recv::Empty`]. Fails
+    /// with `TimedOut` if neither comes within `timeout`.
+    pub fn recv_blocking(&self, buffer: &mut [u8], timeout: Option<Duration>) -> io::Result<Recv> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            match self.recv(buffer)? {
+                Recv::Empty => {}
+                found @ (Recv::Eof | Recv::Frame { .. }) => return Ok(found),
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if poll::wait(&mut [Watched::readable(self.as_fd())], left)? == 0 {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
+}
+
+/// A socket in the file system to which clients connect channels.
+#[derive(Debug)]
+pub struct ChannelListener {
+    fd: OwnedFd,
+    file: SocketFile,
+}
+
+impl ChannelListener {
+    /// Listens at `path`, in a file with exactly `mode`, which at no time lets anybody else in.
+    ///
+    /// A socket there that refuses connections is left over by a dead server and is replaced.
+    pub fn bind(path: &Path, mode: u32) -> Result<Self, BindError> {
+        let failed = |source| BindError::Bind {
+            address: Address::Unix(path.to_owned()),
+            source,
+        };
+        let prepare = || -> nix::Result<OwnedFd> {
+            let fd = new_socket(SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
+            // The file gets the mode of the socket, less the umask.
+            fchmod(&fd, Mode::from_bits_truncate(mode))?;
+            Ok(fd)
+        };
+        let fd = prepare().map_err(|error| failed(error.into()))?;
+        let file = SocketFile::bind(&fd, path)?;
+        let listen = || -> io::Result<()> {
+            // What the umask took away. Nobody can connect before it listens.
+            file.set_mode(mode)?;
+            Ok(socket::listen(&fd, BACKLOG)?)
+        };
+        if let Err(error) = listen() {
+            let _ = file.unlink();
+            return Err(failed(error));
+        }
+        Ok(Self { fd, file })
+    }
+
+    /// The next client, and the number of the user who started it, as the kernel knows it
+    /// (`SO_PEERCRED`); `None` if none waits. Fails as
+    /// [`Listener::accept`](super::socket::Listener::accept) does.
+    pub fn accept(&self) -> io::Result<Option<(Channel, u32)>> {
+        let Some(fd) = socket::accept(&self.fd)? else {
+            return Ok(None);
+        };
+        let user = nix_socket::getsockopt(&fd, PeerCredentials)?.uid();
+        Ok(Some((Channel(fd), user)))
+    }
+
+    /// Removes the file, unless another has taken its place.
+    pub fn unlink(&self) -> io::Result<()> {
+        self.file.unlink()
+    }
+}
+
+impl AsFd for ChannelListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn new_socket(flags: SockFlag) -> nix::Result<OwnedFd> {
+    nix_socket::socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)
 }
 
 impl AsFd for Channel {
@@ -209,10 +345,13 @@ mod tests {
     use std::fs::File;
     use std::io::{Read, Seek, Write};
 
-    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    use std::fs;
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::sys::fork_lock;
+    use crate::sys::process::{expect_exit, fork};
+    use crate::sys::{fork_lock, identity};
 
     fn received(channel: &Channel) -> (Vec<u8>, Vec<OwnedFd>) {
         let mut buffer = [0; 64];
@@ -231,6 +370,18 @@ mod tests {
         assert_eq!(received(&other).0, b"first");
         assert_eq!(received(&other).0, b"2");
         assert!(matches!(other.recv(&mut [0; 8]).unwrap(), Recv::Empty));
+    }
+
+    #[test]
+    fn a_clone_is_the_same_end() {
+        let _closing = fork_lock::closing();
+        let (one, other) = Channel::pair().unwrap();
+        let clone = one.try_clone().unwrap();
+        drop(one);
+        assert!(clone.send(b"by the clone", &[]).unwrap());
+        assert_eq!(received(&other).0, b"by the clone");
+        drop(clone);
+        assert!(matches!(other.recv(&mut [0; 8]).unwrap(), Recv::Eof));
     }
 
     #[test]
@@ -320,5 +471,111 @@ mod tests {
             one.send(b"", &[]).unwrap_err().kind(),
             io::ErrorKind::InvalidInput
         );
+    }
+
+    fn accepted(listener: &ChannelListener) -> (Channel, u32) {
+        poll::wait(&mut [Watched::readable(listener.as_fd())], None).unwrap();
+        listener.accept().unwrap().unwrap()
+    }
+
+    #[test]
+    fn clients_connect_to_a_path_and_are_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let listener = ChannelListener::bind(&path, 0o600).unwrap();
+        assert!(listener.accept().unwrap().is_none());
+        let client = Channel::connect(&path).unwrap();
+        let (server, user) = accepted(&listener);
+        assert_eq!(user, nix::unistd::geteuid().as_raw());
+        assert!(listener.accept().unwrap().is_none());
+        assert!(client.send(b"show", &[]).unwrap());
+        assert_eq!(received(&server).0, b"show");
+        server.send_blocking(b"answer", &[]).unwrap();
+        let mut buffer = [0; 64];
+        let answer = client.recv_blocking(&mut buffer, None).unwrap();
+        assert!(matches!(answer, Recv::Frame { len: 6, .. }), "{answer:?}");
+        for channel in [&client, &server] {
+            let flags = OFlag::from_bits_retain(fcntl(channel, FcntlArg::F_GETFL).unwrap());
+            assert!(flags.contains(OFlag::O_NONBLOCK));
+            let flags = FdFlag::from_bits_retain(fcntl(channel, FcntlArg::F_GETFD).unwrap());
+            assert!(flags.contains(FdFlag::FD_CLOEXEC));
+        }
+        listener.unlink().unwrap();
+        assert!(!path.exists());
+        let error = Channel::connect(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn an_answer_that_does_not_come_is_waited_for_so_long_and_an_end_is_an_answer() {
+        let _closing = fork_lock::closing();
+        let (one, other) = Channel::pair().unwrap();
+        let error = one.recv_blocking(&mut [0; 8], Some(Duration::from_millis(5)));
+        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(other);
+        let end = one.recv_blocking(&mut [0; 8], Some(Duration::from_secs(20)));
+        assert!(matches!(end.unwrap(), Recv::Eof));
+    }
+
+    #[test]
+    fn the_file_has_its_mode_whatever_the_umask() {
+        let _forking = fork_lock::forking();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let child = fork(|| {
+            for (umask, mode) in [(0, 0o600), (0o077, 0o660), (0o777, 0o600), (0, 0o666)] {
+                identity::set_umask(umask);
+                let fd = new_socket(SockFlag::empty()).unwrap();
+                fchmod(&fd, Mode::from_bits_truncate(mode)).unwrap();
+                // This is the moment that matters: what bind(2) itself makes.
+                drop(SocketFile::bind(&fd, &path).unwrap());
+                let made = fs::metadata(&path).unwrap().mode() & 0o7777;
+                assert_eq!(made, mode & !umask);
+                fs::remove_file(&path).unwrap();
+                let listener = ChannelListener::bind(&path, mode).unwrap();
+                assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, mode);
+                listener.unlink().unwrap();
+            }
+            0
+        });
+        expect_exit(child.unwrap(), 0);
+    }
+
+    #[test]
+    fn only_a_path_that_nobody_serves_is_taken() {
+        let _closing = fork_lock::closing();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let bind = || ChannelListener::bind(&path, 0o600);
+        let live = bind().unwrap();
+        assert!(matches!(bind().unwrap_err(), BindError::InUse { .. }));
+        // To look whether it is served did not connect to it.
+        assert!(live.accept().unwrap().is_none());
+        drop(live);
+        assert!(fs::metadata(&path).unwrap().file_type().is_socket());
+        let error = Channel::connect(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        let first = bind().unwrap();
+        fs::remove_file(&path).unwrap();
+        let second = bind().unwrap();
+        first.unlink().unwrap();
+        drop(Channel::connect(&path).unwrap());
+        second.unlink().unwrap();
+        File::create(&path).unwrap();
+        assert!(matches!(bind().unwrap_err(), BindError::NotASocket { .. }));
+    }
+
+    #[test]
+    fn what_is_no_channel_is_not_made_one() {
+        let kind = |fd: OwnedFd| Channel::adopt(fd).unwrap_err().kind();
+        let stream = UnixStream::pair().unwrap().0;
+        let unconnected = new_socket(SockFlag::SOCK_CLOEXEC).unwrap();
+        for fd in [
+            stream.into(),
+            unconnected,
+            tempfile::tempfile().unwrap().into(),
+        ] {
+            assert_eq!(kind(fd), io::ErrorKind::InvalidInput);
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::process::effective_uid;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc;
@@ -52,13 +53,13 @@ pub fn path_of(file: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-/// Whether an open file can be written by its owner alone, and this process is the owner.
+/// Whether an open file can be written by its owner alone, and the owner is the user `uid`.
 ///
 /// Ask this, not the path, about a file that will be read through the descriptor; ask
 /// [`is_private_to_us`] too if someone might have put another file there.
-pub fn is_private_file(file: BorrowedFd<'_>) -> io::Result<bool> {
+pub fn is_private_file(file: BorrowedFd<'_>, uid: u32) -> io::Result<bool> {
     let metadata = File::from(file.try_clone_to_owned()?).metadata()?;
-    Ok(metadata.is_file() && is_ours_alone(&metadata))
+    Ok(metadata.is_file() && is_private(&metadata, uid))
 }
 
 /// Whether no other user, apart from the superuser, can change the file or folder at `path` or put
@@ -72,7 +73,7 @@ pub fn is_private_to_us(path: &Path) -> io::Result<bool> {
     for (depth, part) in path.ancestors().enumerate() {
         let metadata = fs::symlink_metadata(part)?;
         let safe = if depth < 2 {
-            is_ours_alone(&metadata)
+            is_private(&metadata, effective_uid())
         } else {
             is_passage(&metadata)
         };
@@ -83,8 +84,8 @@ pub fn is_private_to_us(path: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-fn is_ours_alone(metadata: &Metadata) -> bool {
-    metadata.uid() == nix::unistd::geteuid().as_raw() && metadata.mode() & WRITABLE_BY_OTHERS == 0
+fn is_private(metadata: &Metadata, uid: u32) -> bool {
+    metadata.uid() == uid && metadata.mode() & WRITABLE_BY_OTHERS == 0
 }
 
 fn is_passage(metadata: &Metadata) -> bool {
@@ -152,7 +153,7 @@ mod tests {
             set_mode(&path, file_mode);
             (
                 is_private_to_us(&path).unwrap(),
-                is_private_file(file.as_fd()).unwrap(),
+                is_private_file(file.as_fd(), effective_uid()).unwrap(),
             )
         };
         assert_eq!(check(0o755, 0o700, 0o600), (true, true));

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow};
-use nix::unistd::ForkResult;
+use nix::unistd::{ForkResult, SysconfVar, sysconf};
 
 use super::signals::Signal;
 
@@ -38,6 +38,22 @@ const HELD: [Signal; 11] = [
 /// The number of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pid(i32);
+
+impl Pid {
+    /// The process with this number; `None` for 0 and for what no process has as its number, which
+    /// mean groups of processes to kill(2).
+    pub fn from_number(number: u32) -> Option<Self> {
+        i32::try_from(number)
+            .ok()
+            .filter(|number| *number > 0)
+            .map(Self)
+    }
+
+    /// The number.
+    pub fn number(self) -> u32 {
+        self.0.unsigned_abs()
+    }
+}
 
 impl fmt::Display for Pid {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,6 +85,65 @@ impl fmt::Display for ExitReason {
 /// The number of this process.
 pub fn own_pid() -> Pid {
     Pid(nix::unistd::getpid().as_raw())
+}
+
+/// The process that has started this one, or whoever adopted it since; 0, which is no process, if
+/// that one is in another pid namespace.
+pub fn parent_pid() -> Pid {
+    Pid(nix::unistd::getppid().as_raw())
+}
+
+/// Whether this process is number 1, as in a container: the kernel gives it every orphan to reap,
+/// and kills it only with signals that it does not leave at their default.
+pub fn is_first_process() -> bool {
+    own_pid() == Pid(1)
+}
+
+/// The user with whose rights this process acts.
+pub fn effective_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// Has the kernel kill this process when the thread that forked it ends. See prctl(2),
+/// `PR_SET_PDEATHSIG`.
+///
+/// Fails with `BrokenPipe` if `parent`, the process that forked this one, has already ended. The
+/// kernel forgets it when the process changes its user or group.
+pub fn die_with_parent(parent: Pid) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::Kill.to_nix())?;
+    // It may have ended before the call: then nobody sends the signal.
+    if parent_pid() != parent {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    Ok(())
+}
+
+/// Bytes of memory that a process has in use, shared or not: the resident set of proc_pid_statm(5).
+///
+/// Fails with `NotFound` if there is no such process.
+pub fn resident_bytes(pid: Pid) -> io::Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm"))?;
+    let pages = text.split_whitespace().nth(1);
+    let pages = pages.and_then(|pages| pages.parse::<u64>().ok());
+    let page = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|bytes| u64::try_from(bytes).ok());
+    match (pages, page) {
+        (Some(pages), Some(page)) => Ok(pages * page),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Bytes of memory that a process has in use, where what is shared counts in equal parts for those
+/// who share it: `Pss` of proc_pid_smaps_rollup(5).
+///
+/// It makes the kernel walk the page tables, which takes milliseconds for a large process. Fails
+/// with `NotFound` or `ESRCH` if there is no such process, and with `PermissionDenied` for another
+/// user's.
+pub fn proportional_bytes(pid: Pid) -> io::Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let kibibytes = kibibytes.ok_or(io::ErrorKind::InvalidData)?;
+    Ok(kibibytes * 1024)
 }
 
 /// Starts a process that runs `child` and exits with what it returns, or with 1 if it panics.
@@ -163,20 +238,114 @@ pub fn thread_count() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/task")?.count())
 }
 
+/// Waits for one child and no other, since the tests run side by side, and checks its exit status.
+#[cfg(test)]
+#[track_caller]
+pub(super) fn expect_exit(pid: Pid, status: i32) {
+    assert_eq!(tests::wait_for(pid), ExitReason::Exited(status));
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use nix::sys::wait::{WaitStatus, waitpid};
 
     use super::*;
+    use crate::sys::channel::{Channel, Recv};
     use crate::sys::fork_lock;
+    use crate::sys::poll::{self, Watched};
 
     /// Waits for one child and no other: the tests run side by side.
-    fn wait_for(pid: Pid) -> ExitReason {
+    pub(super) fn wait_for(pid: Pid) -> ExitReason {
         match waitpid(nix::unistd::Pid::from_raw(pid.0), None).unwrap() {
             WaitStatus::Exited(_, status) => ExitReason::Exited(status),
             WaitStatus::Signaled(_, signal, _) => ExitReason::Signaled(signal as i32),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_number_is_a_process_only_if_it_can_be_one() {
+        assert_eq!(Pid::from_number(0), None);
+        assert_eq!(Pid::from_number(u32::MAX), None);
+        assert_eq!(Pid::from_number(own_pid().number()), Some(own_pid()));
+        assert!(!is_first_process());
+    }
+
+    #[test]
+    fn a_child_knows_its_parent() {
+        let _forking = fork_lock::forking();
+        let parent = own_pid();
+        let pid = fork(|| i32::from(parent_pid() != parent));
+        assert_eq!(wait_for(pid.unwrap()), ExitReason::Exited(0));
+    }
+
+    #[test]
+    fn a_child_that_wants_to_dies_with_its_parent() {
+        let _forking = fork_lock::forking();
+        let (ours, theirs) = Channel::pair().unwrap();
+        let pid = fork(|| {
+            let parent = own_pid();
+            let child = fork(|| {
+                die_with_parent(parent).unwrap();
+                theirs.send(b"ready", &[]).unwrap();
+                loop {
+                    nix::unistd::pause();
+                }
+            });
+            poll::wait(&mut [Watched::readable(ours.as_fd())], None).unwrap();
+            i32::from(child.is_err())
+        });
+        drop(theirs);
+        assert_eq!(wait_for(pid.unwrap()), ExitReason::Exited(0));
+        // The channel ends when its last other holder, the grandchild, is gone.
+        let mut frames = 0;
+        loop {
+            poll::wait(&mut [Watched::readable(ours.as_fd())], None).unwrap();
+            match ours.recv(&mut [0; 8]).unwrap() {
+                Recv::Eof => break,
+                _ => frames += 1,
+            }
+        }
+        assert_eq!(frames, 1);
+    }
+
+    #[test]
+    fn a_parent_that_is_gone_already_is_an_error() {
+        let _forking = fork_lock::forking();
+        let other = parent_pid();
+        let pid = fork(|| {
+            let error = die_with_parent(other).unwrap_err();
+            i32::from(error.kind() != io::ErrorKind::BrokenPipe)
+        });
+        assert_eq!(wait_for(pid.unwrap()), ExitReason::Exited(0));
+    }
+
+    #[test]
+    fn memory_counts_what_is_touched_and_shared_memory_once() {
+        let _forking = fork_lock::forking();
+        const BYTES: u64 = 32 << 20;
+        let pid = fork(|| {
+            let before = (
+                resident_bytes(own_pid()).unwrap(),
+                proportional_bytes(own_pid()).unwrap(),
+            );
+            let touched = vec![1_u8; BYTES as usize];
+            let resident = resident_bytes(own_pid()).unwrap() - before.0;
+            let proportional = proportional_bytes(own_pid()).unwrap() - before.1;
+            std::hint::black_box(touched);
+            let near = |grown: u64| (BYTES * 9 / 10..BYTES * 3 / 2).contains(&grown);
+            let less = proportional_bytes(own_pid()).unwrap() < resident_bytes(own_pid()).unwrap();
+            i32::from(!near(resident) || !near(proportional) || !less)
+        });
+        let pid = pid.unwrap();
+        assert_eq!(wait_for(pid), ExitReason::Exited(0));
+        assert_eq!(
+            resident_bytes(pid).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+        assert!(proportional_bytes(pid).is_err());
     }
 
     #[test]

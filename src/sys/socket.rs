@@ -1,15 +1,12 @@
 //! Defines listeners and the streams they accept, TCP and Unix alike.
 //!
-//! Invariant: every socket is non-blocking and closed by exec, and only a socket that nobody
-//! serves is ever removed from the file system.
+//! Invariant: every socket is non-blocking and closed by exec.
 
 use std::fmt;
-use std::fs;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -18,16 +15,19 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::libc;
 use nix::sys::socket::sockopt::{AcceptConn, Ipv6V6Only, ReuseAddr, TcpNoDelay};
 use nix::sys::socket::{
-    self as nix_socket, AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr,
+    self as nix_socket, AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage,
     getpeername, getsockname, setsockopt,
 };
 
-/// Connections that died in the queue which one call may pass over, so that it ends.
+use super::identity::Identity;
+use super::inherited;
+use super::socket_file::SocketFile;
+
+/// Connections that died in the queue which one call passes over: an error that is not the
+/// connection's but lasts, as a sandbox may give, must not hold the caller for ever.
 const DEAD_CONNECTIONS_MAX: u32 = 64;
 /// Most buffers of one vectored write: `UIO_MAXIOV` of the kernel.
 const SLICES_MAX: usize = 1024;
-/// First descriptor that is not a standard stream, as in sd_listen_fds(3).
-const FIRST_DESCRIPTOR: RawFd = 3;
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -107,8 +107,8 @@ pub enum BindError {
 pub struct Listener {
     fd: OwnedFd,
     address: Address,
-    /// The socket file that this listener has created, and its device and inode.
-    file: Option<(PathBuf, u64, u64)>,
+    /// The socket file that this server has created.
+    file: Option<SocketFile>,
 }
 
 impl Listener {
@@ -131,42 +131,67 @@ impl Listener {
         }
     }
 
+    /// Takes over a listening socket that an earlier process of this server has handed over, with
+    /// its queue and a new limit of `backlog`.
+    ///
+    /// `owned` says that the server has created the socket's file, so that [`unlink`](Self::unlink)
+    /// removes it. Fails with what is wrong with the socket.
+    pub fn inherit(fd: OwnedFd, owned: bool, backlog: u32) -> Result<Self, &'static str> {
+        let address = inspect(&fd, backlog)?;
+        let file = match &address {
+            // A file that is gone is nobody's.
+            Address::Unix(path) if owned => SocketFile::find(path).ok(),
+            Address::Unix(_) | Address::Tcp(_) => None,
+        };
+        Ok(Self { fd, address, file })
+    }
+
+    /// Another descriptor of the same socket: one queue, one address, one file.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            fd: self.fd.try_clone()?,
+            address: self.address.clone(),
+            file: self.file.clone(),
+        })
+    }
+
+    /// Changes how many connections may wait, as in [`bind`](Self::bind).
+    pub fn set_backlog(&self, backlog: u32) -> io::Result<()> {
+        Ok(listen(&self.fd, backlog)?)
+    }
+
     /// Where it listens, with the real port.
     pub fn local_address(&self) -> &Address {
         &self.address
     }
 
-    /// Takes the next connection from the queue, or `None` if there is none.
+    /// Takes the next connection from the queue; `None` means that the queue is empty.
     ///
-    /// A connection that died in the queue is passed over, as accept(2) advises. What is left to
-    /// fail is for want of descriptors or memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`): the
-    /// connection stays in the queue.
+    /// A connection that died in the queue is passed over, as accept(2) advises; after 64 in a row
+    /// the error of the last is told, and more may be waiting. What is left to fail is for want of
+    /// descriptors or memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`): the connection stays in the
+    /// queue.
     pub fn accept(&self) -> io::Result<Option<Stream>> {
-        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-        for _ in 0..DEAD_CONNECTIONS_MAX {
-            match nix_socket::accept4(self.fd.as_raw_fd(), flags) {
-                // SAFETY: the kernel has just made it, and nobody else owns it.
-                Ok(fd) => return Ok(Some(Stream(unsafe { OwnedFd::from_raw_fd(fd) }))),
-                Err(Errno::EAGAIN) => return Ok(None),
-                Err(error) if is_passing(error) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(None)
+        Ok(accept(&self.fd)?.map(Stream))
     }
 
-    /// Removes the socket file that this listener has created, unless another has taken its place.
+    /// Whether [`unlink`](Self::unlink) has a file to remove.
+    pub fn owns_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Makes `identity` the owner of the socket file that this server has created, unless another
+    /// has taken its place. Does nothing for TCP and for an inherited socket.
+    pub fn give_to(&self, identity: &Identity) -> io::Result<()> {
+        self.file
+            .as_ref()
+            .map_or(Ok(()), |file| file.give_to(identity))
+    }
+
+    /// Removes the socket file that this server has created, unless another has taken its place.
     /// For the arbiter, at a clean stop; does nothing for TCP and for an inherited socket.
     pub fn unlink(&self) -> io::Result<()> {
-        let Some((path, device, inode)) = &self.file else {
-            return Ok(());
-        };
-        match fs::symlink_metadata(path) {
-            Ok(found) if (found.dev(), found.ino()) == (*device, *inode) => fs::remove_file(path),
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.file.as_ref().map_or(Ok(()), SocketFile::unlink)
     }
 }
 
@@ -182,12 +207,27 @@ impl AsRawFd for Listener {
     }
 }
 
+/// Accepts, as [`Listener::accept`] says, on a listening socket that does not block.
+pub(super) fn accept(listener: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let mut dead = 0;
+    loop {
+        match nix_socket::accept4(listener.as_raw_fd(), flags) {
+            // SAFETY: the kernel has just made it, and nobody else owns it.
+            Ok(fd) => return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
+            Err(Errno::EAGAIN) => return Ok(None),
+            Err(Errno::EINTR) => {}
+            Err(error) if is_passing(error) && dead < DEAD_CONNECTIONS_MAX => dead += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// Whether an error of accept(2) concerns the one connection, and not the listener.
 fn is_passing(error: Errno) -> bool {
     matches!(
         error,
-        Errno::EINTR
-            | Errno::ECONNABORTED
+        Errno::ECONNABORTED
             | Errno::EPERM
             | Errno::EPROTO
             | Errno::ENOPROTOOPT
@@ -205,7 +245,7 @@ fn new_socket(family: AddressFamily) -> nix::Result<OwnedFd> {
     nix_socket::socket(family, SockType::Stream, flags, None)
 }
 
-fn listen(fd: &OwnedFd, backlog: u32) -> nix::Result<()> {
+pub(super) fn listen(fd: &OwnedFd, backlog: u32) -> nix::Result<()> {
     let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
     // Not nix's listen: it refuses what is above a constant that somaxconn may exceed.
     // SAFETY: the call takes two numbers.
@@ -252,66 +292,19 @@ fn bind_unix(path: &Path, backlog: u32) -> Result<Listener, BindError> {
         address: address.clone(),
         source,
     };
-    let attempt = || -> io::Result<OwnedFd> {
-        let fd = new_socket(AddressFamily::Unix)?;
-        nix_socket::bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
-        Ok(fd)
-    };
-    let fd = match attempt() {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            remove_stale(path, &address)?;
-            attempt().map_err(failed)?
-        }
-        other => other.map_err(failed)?,
-    };
+    let fd = new_socket(AddressFamily::Unix).map_err(|error| failed(error.into()))?;
+    let file = SocketFile::bind(&fd, path)?;
     listen(&fd, backlog).map_err(|error| failed(error.into()))?;
-    let made = fs::symlink_metadata(path).map_err(failed)?;
-    let file = Some((path.to_owned(), made.dev(), made.ino()));
-    Ok(Listener { fd, address, file })
-}
-
-fn remove_stale(path: &Path, address: &Address) -> Result<(), BindError> {
-    let failed = |source| BindError::Bind {
-        address: address.clone(),
-        source,
-    };
-    if !fs::symlink_metadata(path)
-        .map_err(failed)?
-        .file_type()
-        .is_socket()
-    {
-        return Err(BindError::NotASocket {
-            address: address.clone(),
-        });
-    }
-    let probe = new_socket(AddressFamily::Unix).map_err(|error| failed(error.into()))?;
-    let target = UnixAddr::new(path).map_err(|error| failed(error.into()))?;
-    match nix_socket::connect(probe.as_raw_fd(), &target) {
-        Err(Errno::ECONNREFUSED) => fs::remove_file(path).map_err(failed),
-        // Any other answer, be it that the queue is full, comes from a socket in use.
-        _ => Err(BindError::InUse {
-            address: address.clone(),
-        }),
-    }
+    Ok(Listener {
+        fd,
+        address,
+        file: Some(file),
+    })
 }
 
 /// Takes over a socket that was inherited through exec.
 fn adopt(descriptor: RawFd, backlog: u32) -> Result<Listener, &'static str> {
-    if descriptor < FIRST_DESCRIPTOR {
-        return Err("it is a standard stream");
-    }
-    // SAFETY: only numbers are passed; a descriptor that is not open is reported.
-    let flags = unsafe { libc::fcntl(descriptor, libc::F_GETFD) };
-    if flags < 0 {
-        return Err("it is not open");
-    }
-    // Whatever this process opens is closed by exec, and what it inherits cannot be. So the flag
-    // tells what has no owner yet, and setting it below makes this listener the one owner.
-    if FdFlag::from_bits_retain(flags).contains(FdFlag::FD_CLOEXEC) {
-        return Err("it is already in use by this process");
-    }
-    // SAFETY: it is open, and by the above nobody in this process owns it.
-    let fd = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    let fd = inherited::take(descriptor)?;
     match inspect(&fd, backlog) {
         Ok(address) => Ok(Listener {
             fd,
@@ -319,8 +312,7 @@ fn adopt(descriptor: RawFd, backlog: u32) -> Result<Listener, &'static str> {
             file: None,
         }),
         Err(reason) => {
-            // It is not ours after all: whoever opened it gets it back as it was.
-            let _ = std::os::fd::IntoRawFd::into_raw_fd(fd);
+            inherited::leave(fd);
             Err(reason)
         }
     }

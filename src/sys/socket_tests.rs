@@ -1,14 +1,16 @@
 //! Defines the tests of the sockets: each binds a free port or a path of its own.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::IntoRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::time::Duration;
 
 use super::super::fork_lock;
 use super::super::poll::{self, Watched};
+use super::super::process;
 use super::*;
 
 fn tcp(text: &str) -> Listener {
@@ -260,4 +262,104 @@ fn writing_to_a_closed_peer_is_an_error_and_no_signal() {
     );
     let error = one.write_vectored(&[IoSlice::new(b"x")]).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn an_error_that_lasts_is_not_an_empty_queue() {
+    // A datagram socket is one: the kernel gives an error that a dead connection may have, for ever.
+    let socket = UnixDatagram::unbound().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let error = accept(&socket.into()).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(Errno::EOPNOTSUPP as i32));
+}
+
+#[test]
+fn a_clone_is_the_same_socket() {
+    let _closing = fork_lock::closing();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let first = Listener::bind(&BindTo::Unix(path.clone()), 16).unwrap();
+    let second = first.try_clone().unwrap();
+    assert_eq!(first.local_address(), second.local_address());
+    let _client = UnixStream::connect(&path).unwrap();
+    drop(first);
+    accepted(&second);
+    let flags = FdFlag::from_bits_retain(fcntl(&second, FcntlArg::F_GETFD).unwrap());
+    assert!(flags.contains(FdFlag::FD_CLOEXEC));
+    assert!(second.owns_file());
+    second.unlink().unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
+fn the_backlog_can_be_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let listener = Listener::bind(&BindTo::Unix(path.clone()), 0).unwrap();
+    let connect = || {
+        let client = new_socket(AddressFamily::Unix).unwrap();
+        let to = nix_socket::UnixAddr::new(&path).unwrap();
+        nix_socket::connect(client.as_raw_fd(), &to).map(|()| client)
+    };
+    let _first = connect().unwrap();
+    assert_eq!(connect().unwrap_err(), Errno::EAGAIN);
+    listener.set_backlog(16).unwrap();
+    let _second = connect().unwrap();
+    listener.set_backlog(0).unwrap();
+    assert_eq!(connect().unwrap_err(), Errno::EAGAIN);
+}
+
+#[test]
+fn a_successor_inherits_the_queue_and_the_file() {
+    let _closing = fork_lock::closing();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let first = Listener::bind(&BindTo::Unix(path.clone()), 16).unwrap();
+    let _client = UnixStream::connect(&path).unwrap();
+    let copy = || first.as_fd().try_clone_to_owned().unwrap();
+    let (lent, owned) = (
+        Listener::inherit(copy(), false, 16).unwrap(),
+        Listener::inherit(copy(), true, 16).unwrap(),
+    );
+    drop(first);
+    assert_eq!(owned.local_address(), &Address::Unix(path.clone()));
+    accepted(&owned);
+    assert!(!lent.owns_file() && owned.owns_file());
+    lent.unlink().unwrap();
+    assert!(path.exists());
+    owned.unlink().unwrap();
+    assert!(!path.exists());
+    let late = Listener::inherit(lent.fd, true, 16).unwrap();
+    assert!(!late.owns_file());
+
+    let tcp = tcp("127.0.0.1:0");
+    let address = tcp.local_address().clone();
+    let inherited = Listener::inherit(tcp.fd, true, 16).unwrap();
+    assert_eq!(inherited.local_address(), &address);
+    assert!(!inherited.owns_file());
+
+    let pair = UnixStream::pair().unwrap();
+    let error = Listener::inherit(pair.0.into(), true, 16).unwrap_err();
+    assert_eq!(error, "it does not listen");
+}
+
+#[test]
+fn only_the_own_file_is_given_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let listener = Listener::bind(&BindTo::Unix(path.clone()), 16).unwrap();
+    let own = Identity::find(None, None).unwrap();
+    listener.give_to(&own).unwrap();
+    let other = Identity { uid: 4567, ..own };
+    if process::effective_uid() == 0 {
+        listener.give_to(&other).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().uid(), 4567);
+        fs::rename(&path, folder.path().join("kept")).unwrap();
+        fs::write(&path, "another's").unwrap();
+        listener.give_to(&other).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().uid(), 0);
+    } else {
+        assert!(listener.give_to(&other).is_err());
+    }
+    tcp("127.0.0.1:0").give_to(&other).unwrap();
 }

@@ -1,5 +1,5 @@
-//! Defines how a worker takes connections: one at a time, only while it has room, and until nothing
-//! is left in the backlog when it drains.
+//! Defines how a worker takes connections: one at a time, only while it has room, and when it is the
+//! last to listen, until nobody is left who waited then.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -51,13 +51,22 @@ pub(super) async fn run(shared: Rc<Shared>, listener: Listener) {
             }
         }
     }
-    empty_backlog(&shared, listener.get_ref()).await;
+    if shared.last_to_listen.get() {
+        empty_backlog(&shared, listener.get_ref()).await;
+    }
 }
 
-/// Whoever connected before the listener closes is served.
+/// Whoever waited when the listener was given up is served. The queue cannot have been longer than
+/// this, so under a load that never ends the worker still comes to an end.
 async fn empty_backlog(shared: &Rc<Shared>, listener: &Listener) {
-    while let Ok(Some(stream)) = listener.accept() {
-        tokio::task::spawn_local(connection::serve(Rc::clone(shared), stream));
-        tokio::task::yield_now().await;
+    for _ in 0..=shared.backlog {
+        match listener.accept() {
+            Ok(Some(stream)) => {
+                tokio::task::spawn_local(connection::serve(Rc::clone(shared), stream));
+                tokio::task::yield_now().await;
+            }
+            Ok(None) => return,
+            Err(_) => tokio::time::sleep(BREATHER).await,
+        }
     }
 }

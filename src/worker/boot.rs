@@ -10,10 +10,10 @@ use tokio::task::LocalSet;
 
 use super::admission::Gate;
 use super::route::Routes;
-use super::shared::{Heartbeat, Served, Shared};
+use super::shared::{Heartbeat, Served, Shared, Worn};
 use super::{accept, drain};
 use crate::arbiter::exit::ExitCode;
-use crate::arbiter::role::Child;
+use crate::arbiter::role::{Child, Title};
 use crate::config::Config;
 use crate::host::{self, Host, LoadError, Pool};
 use crate::protocol::message::FromChild;
@@ -31,6 +31,7 @@ struct Plan<'a> {
     config: &'a Config,
     listeners: Vec<Listener>,
     handed: Vec<OwnedFd>,
+    title: Title,
 }
 
 /// Why a worker cannot serve.
@@ -64,7 +65,7 @@ pub fn main(child: Child, config: &Config) -> i32 {
     let _span = tracing::info_span!("worker", slot, %pid).entered();
     let heartbeat = Heartbeat::new(
         Arc::clone(&child.scoreboard),
-        child.slot,
+        child.row,
         config.heartbeat_timeout,
     );
     let channel = Rc::new(child.channel);
@@ -73,6 +74,7 @@ pub fn main(child: Child, config: &Config) -> i32 {
             config,
             listeners: child.listeners,
             handed: child.handed,
+            title: child.title,
         };
         LocalSet::new().block_on(&runtime, serve(plan, Rc::clone(&channel), heartbeat))
     });
@@ -127,7 +129,9 @@ async fn serve(
     let _ticks =
         CpuTicks::start(host::TICK, ticker).map_err(system("cannot start the CPU timer"))?;
     let routes = load(config, &plan.handed, &host).await?;
-    let shared = Rc::new(Shared::new(config, routes, heartbeat));
+    let (max, jitter) = (config.max_requests, config.max_requests_jitter);
+    let worn = Worn::after(max, jitter, Rc::clone(&channel));
+    let shared = Rc::new(Shared::new(config, routes, heartbeat, worn));
     tokio::task::spawn_local(Heartbeat::keep_up(Rc::clone(&shared)));
     let accepting = plan
         .listeners
@@ -137,12 +141,14 @@ async fn serve(
     channel
         .send_blocking(&FromChild::Ready.encode(), &[])
         .map_err(system("cannot reach the arbiter"))?;
+    plan.title.set_state("ready");
     drain::until_done(
         &shared,
         channel,
         signals,
         accepting,
         config.graceful_timeout,
+        &plan.title,
     )
     .await
     .map_err(system("lost the arbiter"))

@@ -1,7 +1,10 @@
 //! Defines what a worker listens to besides its clients: the arbiter's orders, the arbiter's death,
 //! and signals.
+//!
+//! Invariant: a signal that is meant for the arbiter does nothing to a worker.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,10 +12,12 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 
 use super::shared::Shared;
+use crate::arbiter::role::Title;
 use crate::protocol::frame::FRAME_BYTES_MAX;
 use crate::protocol::message::ToChild;
 use crate::sys::channel::{Channel, Recv};
 use crate::sys::signals::{Signal, SignalQueue};
+use crate::sys::stdio;
 use crate::sys::watch::watch;
 
 /// What a worker takes longer than the arbiter, which is to be the one that ends it and says why.
@@ -21,8 +26,12 @@ const SPARE: Duration = Duration::from_secs(5);
 /// Why a worker ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
-    /// Finish what is in flight, then end.
-    Drain,
+    /// Finish what is in flight, then end. If nobody goes on listening, whoever still waits to be
+    /// accepted is served too.
+    Finish {
+        /// Whether this worker may be the last that listens.
+        last_to_listen: bool,
+    },
     /// End now.
     Quit,
 }
@@ -36,15 +45,19 @@ pub(super) async fn until_done(
     signals: SignalQueue,
     accepting: Vec<JoinHandle<()>>,
     graceful: Duration,
+    title: &Title,
 ) -> io::Result<()> {
     let channel = watch(channel)?;
     let signals = watch(signals)?;
-    if next_order(&channel, &signals).await? == Order::Quit {
-        return Ok(());
-    }
-    shared.begin_drain();
+    let last_to_listen = match next_order(&channel, &signals).await? {
+        Order::Quit => return Ok(()),
+        Order::Finish { last_to_listen } => last_to_listen,
+    };
+    title.set_state("draining");
+    shared.begin_drain(last_to_listen);
     tokio::select! {
         () = drained(shared, accepting) => {}
+        () = keep_log(&channel) => {}
         () = quit(&signals) => {}
         () = tokio::time::sleep(graceful.saturating_add(SPARE)) => {
             tracing::warn!("{} connections were not finished in time", shared.connections());
@@ -82,19 +95,46 @@ async fn next_order(
 }
 
 async fn from_arbiter(channel: &AsyncFd<Rc<Channel>>) -> io::Result<Order> {
+    let order = next_order_of(channel).await?;
+    // Without an arbiter nobody comes after this worker, and what was accepted is still served.
+    Ok(order.unwrap_or(finish(true)))
+}
+
+/// The next order; `None` if the arbiter is dead. The log file is changed on the way.
+async fn next_order_of(channel: &AsyncFd<Rc<Channel>>) -> io::Result<Option<Order>> {
     let mut frame = [0; FRAME_BYTES_MAX];
     loop {
         let mut ready = channel.readable().await?;
         match channel.get_ref().recv(&mut frame)? {
             Recv::Empty => ready.clear_ready(),
-            // The arbiter is dead: what was accepted is still served.
-            Recv::Eof => return Ok(Order::Drain),
-            Recv::Frame { len, .. } => match ToChild::decode(&frame[..len]) {
-                Ok(ToChild::Drain) => return Ok(Order::Drain),
+            Recv::Eof => return Ok(None),
+            Recv::Frame { len, fds } => match ToChild::decode(&frame[..len]) {
+                Ok(ToChild::ReopenLog) => reopen_log(&fds)?,
+                Ok(ToChild::Drain) => return Ok(Some(finish(true))),
+                Ok(ToChild::Retire) => return Ok(Some(finish(false))),
                 Err(error) => return Err(io::Error::other(error)),
             },
         }
     }
+}
+
+fn finish(last_to_listen: bool) -> Order {
+    Order::Finish { last_to_listen }
+}
+
+/// Writes the log to the file that the arbiter has opened: this process may not be allowed to.
+fn reopen_log(files: &[OwnedFd]) -> io::Result<()> {
+    match files {
+        [file] => stdio::redirect_stderr(file.as_fd()),
+        _ => Err(io::Error::other("a log file came without its file")),
+    }
+}
+
+/// Goes on writing to the right log file while the worker drains.
+async fn keep_log(channel: &AsyncFd<Rc<Channel>>) {
+    // Further orders change nothing, and without an arbiter the drain's own time runs.
+    while let Ok(Some(_)) = next_order_of(channel).await {}
+    std::future::pending().await
 }
 
 async fn from_signals(signals: &AsyncFd<SignalQueue>) -> io::Result<Order> {
@@ -102,7 +142,7 @@ async fn from_signals(signals: &AsyncFd<SignalQueue>) -> io::Result<Order> {
         let mut ready = signals.readable().await?;
         match signals.get_ref().next()? {
             None => ready.clear_ready(),
-            Some(Signal::Term) => return Ok(Order::Drain),
+            Some(Signal::Term) => return Ok(finish(true)),
             Some(Signal::Int | Signal::Quit) => return Ok(Order::Quit),
             // Meant for the arbiter, and sent to all by a careless pkill.
             Some(_) => {}
@@ -114,7 +154,7 @@ async fn from_signals(signals: &AsyncFd<SignalQueue>) -> io::Result<Order> {
 async fn quit(signals: &AsyncFd<SignalQueue>) {
     loop {
         match from_signals(signals).await {
-            Ok(Order::Drain) => {}
+            Ok(Order::Finish { .. }) => {}
             Ok(Order::Quit) | Err(_) => return,
         }
     }

@@ -14,8 +14,11 @@ use crate::config;
 use crate::host;
 use crate::http::date::{DATE_BYTES, imf_fixdate};
 use crate::http::limits::Limits;
+use crate::protocol::message::FromChild;
 use crate::scoreboard::{Scoreboard, Slot};
+use crate::sys::channel::Channel;
 use crate::sys::clock;
+use crate::sys::random::random;
 
 /// Value of the Server field.
 pub(super) const SERVER: &str = "rgunicorn";
@@ -40,6 +43,11 @@ pub(super) struct Shared {
     pub(super) connections_max: usize,
     pub(super) heartbeat: Heartbeat,
     pub(super) draining: Cell<bool>,
+    /// Whether nobody accepts from the listeners after this worker.
+    pub(super) last_to_listen: Cell<bool>,
+    /// The longest queue of a listener.
+    pub(super) backlog: u32,
+    worn: Worn,
     /// Told when the worker begins to drain.
     pub(super) drain: Notify,
     /// Told when a connection ends.
@@ -56,6 +64,7 @@ impl Shared {
         config: &config::Config,
         routes: Routes<Served>,
         heartbeat: Heartbeat,
+        worn: Worn,
     ) -> Self {
         let bytes = |setting: u32| setting as usize;
         Self {
@@ -70,6 +79,9 @@ impl Shared {
             connections_max: bytes(config.worker_connections),
             heartbeat,
             draining: Cell::new(false),
+            last_to_listen: Cell::new(false),
+            backlog: config.backlog,
+            worn,
             drain: Notify::new(),
             room: Notify::new(),
             busy: Notify::new(),
@@ -92,7 +104,9 @@ impl Shared {
         !self.draining.get() && !self.keep_alive.is_zero()
     }
 
-    pub(super) fn begin_drain(&self) {
+    /// Takes no more connections; if nobody else does, whoever waits is taken still.
+    pub(super) fn begin_drain(&self, last_to_listen: bool) {
+        self.last_to_listen.set(last_to_listen);
         self.draining.set(true);
         self.drain.notify_waiters();
         self.room.notify_waiters();
@@ -112,6 +126,37 @@ impl Shared {
 
     fn slot(&self) -> &Slot {
         self.heartbeat.slot()
+    }
+}
+
+/// How many more requests the worker answers before it asks to be replaced.
+pub(super) struct Worn {
+    left: Cell<u64>,
+    channel: Rc<Channel>,
+}
+
+impl Worn {
+    /// After `max` requests, and up to `jitter` more, so that workers that started together are not
+    /// replaced together; `None` is never.
+    pub(super) fn after(max: Option<u64>, jitter: u64, channel: Rc<Channel>) -> Self {
+        let more = random() % jitter.saturating_add(1);
+        // Nothing is left to count from the start if there is no limit.
+        let left = max.map_or(0, |max| max.saturating_add(more));
+        Self {
+            left: Cell::new(left),
+            channel,
+        }
+    }
+
+    fn count(&self) {
+        if let Some(left) = self.left.get().checked_sub(1) {
+            self.left.set(left);
+            if left == 0 {
+                // It serves on until the arbiter tells it to stop. If the arbiter is gone, that is
+                // found out elsewhere.
+                let _ = self.channel.send(&FromChild::Retire.encode(), &[]);
+            }
+        }
     }
 }
 
@@ -151,6 +196,7 @@ impl InFlight {
         }
         slot.set_in_flight(shared.in_flight.get());
         slot.count_request();
+        shared.worn.count();
         slot.begin_serving(app, method, path, clock::monotonic_ms());
         Self(Rc::clone(shared))
     }
@@ -170,21 +216,21 @@ impl Drop for InFlight {
 #[derive(Clone)]
 pub(super) struct Heartbeat {
     scoreboard: Arc<Scoreboard>,
-    slot: usize,
+    row: usize,
     timeout: Option<Duration>,
 }
 
 impl Heartbeat {
-    pub(super) fn new(scoreboard: Arc<Scoreboard>, slot: usize, timeout: Option<Duration>) -> Self {
+    pub(super) fn new(scoreboard: Arc<Scoreboard>, row: usize, timeout: Option<Duration>) -> Self {
         Self {
             scoreboard,
-            slot,
+            row,
             timeout,
         }
     }
 
     fn slot(&self) -> &Slot {
-        self.scoreboard.slot(self.slot)
+        self.scoreboard.slot(self.row)
     }
 
     /// Moves the deadline.

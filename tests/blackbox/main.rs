@@ -9,6 +9,7 @@ mod harness;
 
 mod boot;
 mod configuration;
+mod embed;
 mod failures;
 mod http;
 mod limits;

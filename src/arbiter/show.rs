@@ -1,0 +1,250 @@
+//! Defines what the control socket shows: numbers of the state, the scoreboard and the kernel, put
+//! together.
+//!
+//! Invariant: nothing here is decided upon, and no text of a child or a client leaves unprintable.
+
+use std::collections::BTreeMap;
+
+use super::action::Notice;
+use super::children::{Place, Record, Standing, WORKER};
+use super::log::Who;
+use super::perform::{Driver, phase_name};
+use crate::protocol::control::What;
+use crate::protocol::report::{
+    ArbiterReport, ExitReport, ListenerReport, Report, ServingReport, Stats, WorkerReport,
+};
+use crate::scoreboard::{NEVER, Slot};
+use crate::sys::clock::monotonic_ms;
+use crate::sys::process;
+
+/// How the last child of a slot ended.
+#[derive(Debug, Clone)]
+struct LastExit {
+    pid: u32,
+    reason: String,
+    at_ms: u64,
+}
+
+/// What has happened so far.
+#[derive(Debug)]
+pub(super) struct Counters {
+    started_ms: u64,
+    reloads: u64,
+    reloads_failed: u64,
+    upgrades: u64,
+    restarts: u64,
+    /// Of children that are gone.
+    requests: u64,
+    accepted: u64,
+    /// By role and slot.
+    last_exits: BTreeMap<(usize, usize), LastExit>,
+}
+
+impl Counters {
+    pub(super) fn new(now_ms: u64) -> Self {
+        Self {
+            started_ms: now_ms,
+            reloads: 0,
+            reloads_failed: 0,
+            upgrades: 0,
+            restarts: 0,
+            requests: 0,
+            accepted: 0,
+            last_exits: BTreeMap::new(),
+        }
+    }
+
+    /// Counts what a notice tells of.
+    pub(super) fn count(&mut self, notice: &Notice, who: Option<&Who>) {
+        let end = match notice {
+            Notice::Generation(_) => return self.reloads += 1,
+            Notice::ReloadFailed(..) => return self.reloads_failed += 1,
+            Notice::Upgraded(_) => return self.upgrades += 1,
+            Notice::Died(_, reason) => {
+                self.restarts += 1;
+                format!("died: {reason}")
+            }
+            Notice::Ended(_, reason) => {
+                self.restarts += 1;
+                format!("was ended: {reason}")
+            }
+            Notice::Left(_, reason) => format!("left: {reason}"),
+            _ => return,
+        };
+        if let Some(who) = who
+            && let (Place::Slot { role, slot }, Some(pid)) = (who.id.place, who.pid)
+        {
+            let exit = LastExit {
+                pid: pid.number(),
+                reason: end,
+                at_ms: monotonic_ms(),
+            };
+            self.last_exits.insert((role, slot), exit);
+        }
+    }
+
+    /// Keeps the numbers of a child that is gone.
+    pub(super) fn leave(&mut self, slot: &Slot) {
+        self.requests = self.requests.wrapping_add(slot.requests());
+        self.accepted = self.accepted.wrapping_add(slot.accepted());
+    }
+}
+
+impl Driver {
+    /// What a control client asked to be shown.
+    pub(super) fn report(&self, what: What) -> Report {
+        let is = |which| what == which || what == What::All;
+        let plan = self.plans.values().next().map(|loaded| &loaded.plan);
+        Report {
+            arbiter: is(What::Stats).then(|| self.arbiter_report()),
+            workers: is(What::Workers).then(|| self.worker_reports()),
+            apps: is(What::Apps)
+                .then(|| plan.map_or(Vec::new(), |plan| plan.description.apps.clone())),
+            listeners: is(What::Listeners).then(|| self.listener_reports()),
+            config: (what == What::Config)
+                .then(|| plan.map_or(String::new(), |plan| plan.description.config.clone())),
+            stats: is(What::Stats).then(|| self.stats()),
+        }
+    }
+
+    fn arbiter_report(&self) -> ArbiterReport {
+        let successor = self.state.children().successor();
+        let successor = successor.and_then(|child| self.family.pid(child.id));
+        ArbiterReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: process::own_pid().number(),
+            phase: phase_name(self.state.phase()).to_owned(),
+            generation: self.state.generation(),
+            uptime_ms: monotonic_ms().saturating_sub(self.counters.started_ms),
+            workers_wanted: self.state.workers() as u64,
+            successor_pid: successor.map(|pid| pid.number()),
+            predecessor_pid: self
+                .surroundings
+                .predecessor
+                .as_ref()
+                .map(|_| process::parent_pid().number()),
+        }
+    }
+
+    fn worker_reports(&self) -> Vec<WorkerReport> {
+        let in_slots = |child: &&Record| matches!(child.id.place, Place::Slot { .. });
+        let mut reports: Vec<WorkerReport> = self
+            .state
+            .children()
+            .iter()
+            .filter(in_slots)
+            .map(|child| self.worker_report(child))
+            .collect();
+        for (place, generation, _) in self.state.vacancies() {
+            if let Place::Slot { role, slot } = place {
+                let name = self.role_name(role);
+                let last_exit = self.last_exit(role, slot);
+                reports.push(WorkerReport::waiting(
+                    name,
+                    slot as u64,
+                    generation,
+                    last_exit,
+                ));
+            }
+        }
+        reports.sort_by(|one, other| {
+            (&one.role, one.slot, one.generation).cmp(&(&other.role, other.slot, other.generation))
+        });
+        reports
+    }
+
+    fn worker_report(&self, child: &Record) -> WorkerReport {
+        let now_ms = monotonic_ms();
+        let (role, slot) = match child.id.place {
+            Place::Slot { role, slot } => (role, slot),
+            Place::Loader | Place::Successor => (WORKER, 0),
+        };
+        let numbers = child.row.map(|row| self.scoreboard.slot(row));
+        let pid = self.family.pid(child.id);
+        let serving = numbers
+            .and_then(Slot::serving)
+            .map(|serving| ServingReport {
+                app: serving.app,
+                request: serving.request,
+                age_ms: now_ms.saturating_sub(serving.started_ms),
+            });
+        let alive_until = numbers.map_or(NEVER, Slot::alive_until);
+        WorkerReport {
+            role: self.role_name(role).to_owned(),
+            slot: slot as u64,
+            pid: pid.map(|pid| pid.number()),
+            generation: child.id.generation,
+            state: state_name(child).to_owned(),
+            age_ms: now_ms.saturating_sub(child.spawned_ms),
+            requests: numbers.map_or(0, Slot::requests),
+            connections: numbers.map_or(0, Slot::connections),
+            accepted: numbers.map_or(0, Slot::accepted),
+            in_flight: numbers.map_or(0, Slot::in_flight),
+            serving,
+            memory_bytes: pid.and_then(|pid| process::resident_bytes(pid).ok()),
+            heartbeat_ms: (alive_until != NEVER).then(|| alive_until.saturating_sub(now_ms)),
+            last_exit: self.last_exit(role, slot),
+        }
+    }
+
+    fn role_name(&self, role: usize) -> &'static str {
+        let plans = self.plans.values().rev();
+        let mut roles = plans.filter_map(|loaded| loaded.plan.slot_role(role));
+        roles.next().map_or("child", |role| role.name)
+    }
+
+    fn last_exit(&self, role: usize, slot: usize) -> Option<ExitReport> {
+        let exit = self.counters.last_exits.get(&(role, slot))?;
+        Some(ExitReport {
+            pid: exit.pid,
+            reason: exit.reason.clone(),
+            ago_ms: monotonic_ms().saturating_sub(exit.at_ms),
+        })
+    }
+
+    fn listener_reports(&self) -> Vec<ListenerReport> {
+        let plan = self.plans.values().next();
+        let listeners = plan.iter().flat_map(|loaded| loaded.plan.listeners());
+        listeners
+            .map(|(key, listener)| ListenerReport {
+                address: listener.local_address().to_string(),
+                key: key.to_owned(),
+            })
+            .collect()
+    }
+
+    fn stats(&self) -> Stats {
+        let children = self.state.children();
+        let rows = children.iter().filter_map(|child| child.row);
+        let slots: Vec<&Slot> = rows.map(|row| self.scoreboard.slot(row)).collect();
+        let sum = |number: fn(&Slot) -> u64, before: u64| {
+            let numbers = slots.iter().map(|slot| number(slot));
+            numbers.fold(before, u64::wrapping_add)
+        };
+        let counters = &self.counters;
+        Stats {
+            uptime_ms: monotonic_ms().saturating_sub(counters.started_ms),
+            generation: self.state.generation(),
+            reloads: counters.reloads,
+            reloads_failed: counters.reloads_failed,
+            upgrades: counters.upgrades,
+            restarts: counters.restarts,
+            workers_ready: children.serving(WORKER, 0..=u32::MAX) as u64,
+            connections: sum(Slot::connections, 0),
+            in_flight: sum(Slot::in_flight, 0),
+            requests: sum(Slot::requests, counters.requests),
+            accepted: sum(Slot::accepted, counters.accepted),
+        }
+    }
+}
+
+/// The state of a child, as operators call it.
+fn state_name(child: &Record) -> &'static str {
+    match child.standing {
+        Standing::Booting { .. } => "booting",
+        Standing::Ready if child.replaced => "worn",
+        Standing::Ready => "ready",
+        Standing::Draining { .. } => "draining",
+        Standing::Killed { .. } => "killed",
+    }
+}

@@ -1,0 +1,142 @@
+//! Defines where a plan's listeners come from: from the plan before, from the program before, from
+//! the service manager, or bound anew.
+//!
+//! Invariant: a socket that is open under the key of an address is used again, so that nobody who
+//! waits in its queue is lost.
+
+use std::net::ToSocketAddrs;
+use std::os::fd::{OwnedFd, RawFd};
+
+use super::StartError;
+use crate::arbiter::Plan;
+use crate::config::{BindAddress, Config};
+use crate::protocol::frame::FRAME_BYTES_MAX;
+use crate::protocol::upgrade::ToSuccessor;
+use crate::sys::channel::{Channel, Recv};
+use crate::sys::socket::{BindTo, Listener};
+
+/// How the keys of sockets begin that the service manager has opened.
+const ACTIVATED: &str = "systemd:";
+
+/// Listeners that are open already, by key.
+#[derive(Debug, Default)]
+pub struct Open(Vec<(String, Listener)>);
+
+impl Open {
+    /// Those of a plan.
+    pub(super) fn of_plan(plan: &Plan) -> Result<Self, StartError> {
+        let copy = |(key, listener): (&str, &Listener)| {
+            let listener = listener.try_clone().map_err(|error| {
+                StartError::TakeOver(format!("cannot keep the listener {key}: {error}"))
+            })?;
+            Ok((key.to_owned(), listener))
+        };
+        plan.listeners()
+            .map(copy)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// Those that the predecessor hands over.
+    pub(super) fn from_predecessor(channel: &Channel, backlog: u32) -> Result<Self, StartError> {
+        let failed = |what: &dyn std::fmt::Display| StartError::TakeOver(what.to_string());
+        let mut open = Vec::new();
+        loop {
+            let mut frame = [0; FRAME_BYTES_MAX];
+            let (len, files) = match channel.recv(&mut frame).map_err(|error| failed(&error))? {
+                Recv::Frame { len, fds } => (len, fds),
+                // It sends everything before it starts this program.
+                Recv::Empty | Recv::Eof => return Err(failed(&"it says too little")),
+            };
+            match ToSuccessor::decode(&frame[..len]).map_err(|error| failed(&error))? {
+                ToSuccessor::Done => return Ok(Self(open)),
+                ToSuccessor::Listener { key, owned } => {
+                    let [file]: [OwnedFd; 1] = files
+                        .try_into()
+                        .map_err(|_| failed(&"a listener came without its socket"))?;
+                    let listener = Listener::inherit(file, owned, backlog)
+                        .map_err(|reason| failed(&format_args!("{key}: {reason}")))?;
+                    open.push((key, listener));
+                }
+            }
+        }
+    }
+
+    /// Those that the service manager has opened: sd_listen_fds(3).
+    pub(super) fn from_service_manager(
+        activated: Vec<(RawFd, Option<String>)>,
+        backlog: u32,
+    ) -> Result<Self, StartError> {
+        let mut open = Vec::new();
+        for (descriptor, name) in activated {
+            let listener = Listener::bind(&BindTo::Fd(descriptor), backlog)?;
+            let name = name.unwrap_or_else(|| descriptor.to_string());
+            open.push((unique(&open, format!("{ACTIVATED}{name}")), listener));
+        }
+        Ok(Self(open))
+    }
+
+    fn find(&self, key: &str, backlog: u32) -> Option<Listener> {
+        let (_, listener) = self.0.iter().find(|(known, _)| known == key)?;
+        let listener = listener.try_clone().ok()?;
+        if let Err(error) = listener.set_backlog(backlog) {
+            tracing::warn!("{key}: cannot change the backlog: {error}");
+        }
+        Some(listener)
+    }
+}
+
+/// The listeners that the configuration asks for, with their keys. Sockets of the service manager
+/// take the place of what is to be bound, as in gunicorn.
+pub(super) fn listeners(
+    config: &Config,
+    open: &Open,
+) -> Result<Vec<(String, Listener)>, StartError> {
+    let activated = open.0.iter().filter(|(key, _)| key.starts_with(ACTIVATED));
+    let mut listeners: Vec<(String, Listener)> = activated
+        .filter_map(|(key, _)| Some((key.clone(), open.find(key, config.backlog)?)))
+        .collect();
+    if !listeners.is_empty() {
+        return Ok(listeners);
+    }
+    for address in &config.bind {
+        let key = unique(&listeners, address.to_string());
+        let listener = match open.find(&key, config.backlog) {
+            Some(listener) => listener,
+            None => Listener::bind(&resolve(address)?, config.backlog)?,
+        };
+        listeners.push((key, listener));
+    }
+    Ok(listeners)
+}
+
+/// Port 0 may be asked for twice.
+fn unique(others: &[(String, Listener)], key: String) -> String {
+    let same = others
+        .iter()
+        .filter(|(other, _)| *other == key || other.starts_with(&format!("{key}#")))
+        .count();
+    match same {
+        0 => key,
+        same => format!("{key}#{}", same + 1),
+    }
+}
+
+fn resolve(address: &BindAddress) -> Result<BindTo, StartError> {
+    match address {
+        BindAddress::Unix(path) => Ok(BindTo::Unix(path.clone())),
+        BindAddress::Descriptor(number) => Ok(BindTo::Fd(*number)),
+        BindAddress::Tcp { host, port } => {
+            let failed = |source| StartError::Resolve {
+                host: host.clone(),
+                source,
+            };
+            let mut found = (host.as_str(), *port).to_socket_addrs().map_err(failed)?;
+            // As in gunicorn, a name stands for its first address.
+            let first = found
+                .next()
+                .ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
+            Ok(BindTo::Tcp(first))
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Defines the composition root: the one place that knows both the arbiter and what its children do.
+//!
+//! Invariant: whatever a start needs of the machine is got here, in an order in which each failure
+//! ends with one line, one exit code and nothing left behind.
+
+mod listeners;
+mod plan;
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::arbiter::{Arbiter, CONTROL_MODE, ExitCode};
+use crate::config::Config;
+use crate::protocol::message::FromChild;
+use crate::sys::channel::{Channel, ChannelListener};
+use crate::sys::daemon::{self, Report, Side};
+use crate::sys::identity::{Identity, IdentityError};
+use crate::sys::pid_file::{PidFile, PidFileError};
+use crate::sys::program::{self, Program};
+use crate::sys::socket::BindError;
+use crate::sys::{identity, process, stdio, systemd, title};
+
+pub use self::listeners::Open;
+pub use self::plan::plan;
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address cannot be bound.
+    #[error("{}", chain(.0))]
+    Bind(#[from] BindError),
+    /// A host name in an address has no address.
+    #[error("cannot resolve {host}: {source}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver says.
+        source: io::Error,
+    },
+    /// The user or the group cannot be found, or cannot be become.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Another server has the pid file, or it cannot be written.
+    #[error(transparent)]
+    PidFile(#[from] PidFileError),
+    /// Something else that the configuration asks for cannot be done.
+    #[error("{setting}: {what}: {source}")]
+    Setting {
+        /// Which setting asks for it.
+        setting: &'static str,
+        /// What was tried.
+        what: String,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The server that started this one does not say what it listens to.
+    #[error("cannot take over from the server that runs: {0}")]
+    TakeOver(String),
+    /// The arbiter cannot be made.
+    #[error(transparent)]
+    Arbiter(#[from] crate::arbiter::Error),
+}
+
+fn chain(error: &BindError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+impl StartError {
+    /// The exit code that goes with it.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Bind(_) | Self::Resolve { .. } => ExitCode::Bind,
+            Self::Identity(_) | Self::Setting { .. } => ExitCode::Config,
+            Self::PidFile(_) | Self::TakeOver(_) | Self::Arbiter(_) => ExitCode::Failure,
+        }
+    }
+}
+
+/// How a server is started.
+pub struct Start {
+    /// What it is to be.
+    pub config: Config,
+    /// Reads the configuration again, for a reload; the error is one line for the log.
+    pub read_again: Box<dyn Fn() -> Result<Config, String>>,
+}
+
+/// Serves what the configuration says until told to stop. When the first worker is ready, standard
+/// error gets a line with the URL of each listener.
+///
+/// The process must have one thread, and must have read its arguments: its title takes their place.
+///
+/// # Errors
+/// When the server could not be started at all; later failures are logged and told by the exit code.
+pub fn serve(start: Start) -> Result<ExitCode, StartError> {
+    let predecessor = match program::adopt_channel() {
+        None => None,
+        Some(Ok(channel)) => Some(channel),
+        Some(Err(error)) => return Err(StartError::TakeOver(error.to_string())),
+    };
+    // Without it an upgrade is refused, and says why.
+    let program = Program::capture().ok();
+    let config = &start.config;
+    if let Some(path) = &config.chdir {
+        std::env::set_current_dir(path).map_err(setting("chdir", || {
+            format!("cannot change to {}", path.display())
+        }))?;
+    }
+    if let Some(mask) = config.umask {
+        identity::set_umask(mask);
+    }
+    // They were opened for this process, and not for one that it becomes.
+    let activated = systemd::activated();
+    // The new program of a daemon is in the background already.
+    let mut report = None;
+    if config.daemon && predecessor.is_none() {
+        let what = || "cannot go into the background".to_owned();
+        match daemon::detach().map_err(setting("daemon", what))? {
+            Side::Foreground(waiting) => return Ok(exit_code(waiting.wait())),
+            Side::Daemon(side) => report = Some(side),
+        }
+    }
+    let teller = predecessor.as_ref().map(Channel::try_clone);
+    let report = Rc::new(Cell::new(report));
+    let origin = Origin {
+        program,
+        predecessor,
+        activated,
+    };
+    let result = run(start, origin, Rc::clone(&report));
+    if let (Err(error), Some(Ok(channel))) = (&result, teller) {
+        let (code, reason) = (error.exit_code().number(), error.to_string());
+        // If it is gone, nobody needs to know.
+        let _ = channel.send(&FromChild::Failed { code, reason }.encode(), &[]);
+    }
+    // Whoever is in the foreground still waits if no worker was ever ready.
+    if let Some(report) = report.take() {
+        let code = result
+            .as_ref()
+            .map_or_else(StartError::exit_code, |code| *code);
+        report.failed(i32::from(code.number()));
+    }
+    result
+}
+
+/// How this process came to be a server.
+struct Origin {
+    /// What an upgrade starts.
+    program: Option<Program>,
+    /// The server that has started it.
+    predecessor: Option<Channel>,
+    /// The sockets that the service manager has opened for it.
+    activated: Vec<(RawFd, Option<String>)>,
+}
+
+fn exit_code(number: i32) -> ExitCode {
+    let code = u8::try_from(number).ok();
+    match code {
+        Some(0) => ExitCode::Ok,
+        Some(code) => ExitCode::from_child(code).unwrap_or(ExitCode::Failure),
+        None => ExitCode::Failure,
+    }
+}
+
+fn run(
+    start: Start,
+    origin: Origin,
+    report: Rc<Cell<Option<Report>>>,
+) -> Result<ExitCode, StartError> {
+    let config = &start.config;
+    let terminal = stdio::duplicate_stderr().ok();
+    if let Some(path) = &config.error_logfile {
+        stdio::open_log(path)
+            .and_then(|file| stdio::redirect_stderr(file.as_fd()))
+            .map_err(setting("error-logfile", || {
+                format!("cannot open {}", path.display())
+            }))?;
+    }
+    // The limit is the process's: without the whole of it few connections fit.
+    if let Err(error) = process::raise_open_files() {
+        tracing::warn!("cannot raise the limit of open files: {error}");
+    }
+    if let Err(error) = title::prepare() {
+        tracing::debug!("process titles cannot be changed: {error}");
+    }
+    let identity = identity(config)?;
+    let Origin {
+        program,
+        predecessor,
+        activated,
+    } = origin;
+    let open = match &predecessor {
+        Some(channel) => Open::from_predecessor(channel, config.backlog)?,
+        None => Open::from_service_manager(activated, config.backlog)?,
+    };
+    let first = plan(config, &open, identity.as_ref())?;
+    let pid_file = pid_file(config.pidfile.as_deref(), predecessor.is_some())?;
+    let control_path = config.control_socket.clone();
+    // A predecessor has it until it leaves.
+    let control = match &control_path {
+        Some(path) if predecessor.is_none() => Some(ChannelListener::bind(path, CONTROL_MODE)?),
+        Some(_) | None => None,
+    };
+    let urls: Vec<String> = first
+        .listeners()
+        .map(|(_, listener)| listener.local_address().to_string())
+        .collect();
+    let (name, daemon) = (config.proc_name.clone(), config.daemon);
+    let (pid_path, log_path) = (config.pidfile.clone(), config.error_logfile.clone());
+    let keeps_stderr = log_path.is_some();
+    let on_ready = move || {
+        announce(terminal, &urls);
+        if let Some(report) = report.take() {
+            report.ready(keeps_stderr);
+        }
+    };
+    let arbiter = Arbiter::builder()
+        .plan(first)
+        .plan_again(plan::again(start, identity))
+        .on_ready(on_ready)
+        .control(control, control_path)
+        .pid_file(pid_file, pid_path)
+        .log_file(log_path)
+        .program(program)
+        .predecessor(predecessor)
+        .daemon(daemon)
+        .name(name)
+        .build()?;
+    Ok(arbiter.run())
+}
+
+/// Scripts wait for these lines: they are a contract, not log lines, and come to the standard error
+/// that the server was started with.
+fn announce(terminal: Option<File>, urls: &[String]) {
+    let lines: String = urls
+        .iter()
+        .map(|url| format!("Serving HTTP on {url}\n"))
+        .collect();
+    // Nobody may be listening any more.
+    let _ = match terminal {
+        Some(mut file) => file.write_all(lines.as_bytes()),
+        None => io::stderr().write_all(lines.as_bytes()),
+    };
+}
+
+/// Makes the pid file. Beside a predecessor, who has it, it is called `.2`, as in gunicorn.
+fn pid_file(path: Option<&Path>, beside: bool) -> Result<Option<PidFile>, StartError> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let mut name = path.as_os_str().to_owned();
+    if beside {
+        name.push(".2");
+    }
+    Ok(Some(PidFile::create(&PathBuf::from(name))?))
+}
+
+/// Who the children are to be, if not who the arbiter is.
+fn identity(config: &Config) -> Result<Option<Identity>, StartError> {
+    let (user, group) = (config.user.as_deref(), config.group.as_deref());
+    if user.is_none() && group.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Identity::find(user, group)?))
+}
+
+fn setting(
+    setting: &'static str,
+    what: impl FnOnce() -> String,
+) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::Setting {
+        setting,
+        what: what(),
+        source,
+    }
+}

@@ -1,0 +1,122 @@
+//! Defines how a configuration becomes a plan.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::listeners::{Open, listeners};
+use super::{Start, StartError};
+use crate::arbiter::{Description, MaxMemory, Measure, Plan, Role, Upgrade};
+use crate::config::{App, Config, MemoryMeasure, UpgradeMode};
+use crate::protocol::report::AppReport;
+use crate::sys::identity::Identity;
+use crate::{loader, worker};
+
+/// The plan that carries out `config`, on listeners that are open already where there are such.
+///
+/// # Errors
+/// When an address cannot be bound.
+pub fn plan(config: &Config, open: &Open, identity: Option<&Identity>) -> Result<Plan, StartError> {
+    let mut config = config.clone();
+    keep_artefacts_at_home(&mut config, identity);
+    let config = Rc::new(config);
+    let (for_loader, for_worker) = (Rc::clone(&config), Rc::clone(&config));
+    let load = Role::new("loader", move |child| loader::main(child, &for_loader));
+    let serve = Role::new("worker", move |child| worker::main(child, &for_worker));
+    let upgrade = match config.upgrade_mode {
+        UpgradeMode::Auto => Upgrade::Auto,
+        UpgradeMode::Manual => Upgrade::Manual,
+    };
+    let mut plan = Plan::new(serve)
+        .workers(config.workers as usize)
+        .loader(load, config.apps.len())
+        .boot_timeout(config.boot_timeout)
+        .heartbeat_timeout(config.heartbeat_timeout)
+        .load_timeout(Some(load_timeout(&config)))
+        .graceful_timeout(config.graceful_timeout)
+        .max_unavailable(config.max_unavailable as usize)
+        .max_lifetime(config.max_worker_lifetime)
+        .max_memory(max_memory(&config))
+        .upgrade(upgrade, config.upgrade_timeout)
+        .identity(identity.cloned())
+        .watched_files(watched_files(&config))
+        .description(Description {
+            apps: config.apps.iter().map(report).collect(),
+            config: config.print(),
+        });
+    for (key, listener) in listeners(&config, open)? {
+        if let Some(identity) = identity {
+            let given = listener.give_to(identity);
+            given.map_err(super::setting("user", || format!("cannot own {key}")))?;
+        }
+        plan = plan.listener(key, listener);
+    }
+    Ok(plan)
+}
+
+/// How a reload makes the next plan. Who the children are was found out at the start.
+pub(super) fn again(
+    start: Start,
+    identity: Option<Identity>,
+) -> impl Fn(&Plan) -> Result<Plan, String> {
+    move |current| {
+        let config = (start.read_again)()?;
+        for key in start.config.restart_only_changes(&config) {
+            tracing::warn!("{key} has changed: that takes effect at the next start");
+        }
+        let open = Open::of_plan(current).map_err(|error| error.to_string())?;
+        plan(&config, &open, identity.as_ref()).map_err(|error| error.to_string())
+    }
+}
+
+fn report(app: &App) -> AppReport {
+    let app = app.describe();
+    let limits = app.limits.into_iter();
+    AppReport {
+        name: app.name,
+        component: app.component.display().to_string(),
+        routes: app.routes,
+        limits: limits.map(|(key, value)| (key.to_owned(), value)).collect(),
+    }
+}
+
+/// The home of whoever starts the server is closed to the user that its children become.
+fn keep_artefacts_at_home(config: &mut Config, identity: Option<&Identity>) {
+    if let Some(home) = identity.and_then(|identity| identity.home.as_ref())
+        && config.is_default("cache-dir")
+    {
+        config.cache_dir = Some(home.join(".cache/rgunicorn"));
+    }
+}
+
+/// The kernel bounds the CPU time of compiling; this bounds a loader that waits, for a disk or for CPUs
+/// that others use.
+fn load_timeout(config: &Config) -> Duration {
+    let apps = u32::try_from(config.apps.len()).unwrap_or(u32::MAX);
+    config
+        .compile_timeout
+        .saturating_mul(apps)
+        .saturating_mul(4)
+}
+
+fn max_memory(config: &Config) -> Option<MaxMemory> {
+    Some(MaxMemory {
+        bytes: config.max_worker_memory?,
+        samples: config.worker_memory_samples,
+        interval: config.worker_memory_interval,
+        measure: match config.worker_memory_measure {
+            MemoryMeasure::Pss => Measure::Proportional,
+            MemoryMeasure::Rss => Measure::Resident,
+        },
+    })
+}
+
+fn watched_files(config: &Config) -> Vec<PathBuf> {
+    if !config.reload {
+        return Vec::new();
+    }
+    let components = config.apps.iter().map(|app| app.component.clone());
+    let settings = config.file.iter().cloned();
+    let extra = config.reload_extra_files.iter().cloned();
+    components.chain(settings).chain(extra).collect()
+}
