@@ -36,8 +36,8 @@ pub enum Action {
         /// Whether nobody goes on listening, so that socket files are removed.
         unlink: bool,
     },
-    /// Open the log file again, and hand it to the children.
-    ReopenLogs,
+    /// Open the log file again, hand it to the children, and tell this control client how it went.
+    ReopenLogs(Option<ClientId>),
     /// Tell the predecessor how this server's start goes.
     TellPredecessor(FromChild),
     /// The predecessor has gone: take over its name.
@@ -100,6 +100,8 @@ pub enum Notice {
     Upgrading(ChildId),
     /// The new program does not serve, for this reason; this server goes on.
     UpgradeFailed(ChildId, String),
+    /// The new program has left as it was told to; this server goes on.
+    SuccessorLeft(ChildId),
     /// The new program serves.
     Upgraded(ChildId),
     /// The new program goes on alone: this server finishes and leaves.

@@ -116,8 +116,8 @@ impl Builder {
         self
     }
 
-    /// How a reload makes the next plan: it is given the listeners that are open, by their keys, and
-    /// answers with the plan or with the reason why there is none. Without it a reload is refused.
+    /// How a reload makes the next plan: it is given the current one, whose listeners it may use
+    /// again, and answers with the plan or with the reason why there is none. Without it a reload is refused.
     /// It runs in the arbiter, and must not block.
     #[must_use]
     pub fn plan_again(
@@ -145,7 +145,8 @@ impl Builder {
 
     /// Where control clients connect.
     ///
-    /// With a predecessor there is no listener yet: the arbiter binds `path` when that has left.
+    /// With a predecessor, `listener` is what that hands over, if it does. Nobody is let in before it
+    /// has left, and if the listener is not at `path`, another is bound there then.
     #[must_use]
     pub fn control(mut self, listener: Option<ChannelListener>, path: Option<PathBuf>) -> Self {
         self.surroundings.control = listener;
@@ -191,7 +192,8 @@ impl Builder {
         self
     }
 
-    /// How process titles begin; `rgunicorn` by default.
+    /// How process titles begin; `rgunicorn` by default. They are shown if the process has called
+    /// [`title::prepare`](crate::sys::title::prepare).
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.surroundings.name = name.into();

@@ -17,8 +17,10 @@ use crate::sys::channel::{Channel, ChannelListener, Recv};
 use crate::sys::poll::Watched;
 use crate::sys::process;
 
-/// Clients at the same time. One more is told so and closed.
+/// Clients at the same time.
 const CLIENTS_MAX: usize = 16;
+/// What one client more is told.
+const TOO_MANY: &str = "there are too many control clients; try again";
 /// A client may be silent for so long.
 const SILENCE_MS: u64 = 60_000;
 /// But only for so long when others want its place: whoever has a command says it at once.
@@ -30,7 +32,7 @@ const DOCUMENT_BYTES_MAX: usize = 4 << 20;
 /// Most bytes of all documents that wait.
 const QUEUED_BYTES_MAX: usize = 2 * DOCUMENT_BYTES_MAX;
 /// Frames that one client may take before the others have their turn.
-const FRAMES_PER_TURN: usize = 64;
+const FRAMES_PER_TURN: usize = 16;
 /// When the kernel cannot give a connection, for want of descriptors or memory, clients wait so long
 /// in the socket's queue.
 const BREATHER_MS: u64 = 1000;
@@ -87,6 +89,11 @@ impl Clients {
             connected: BTreeMap::new(),
             ids: 0,
         }
+    }
+
+    /// Lets clients connect from now on.
+    pub(super) fn listen(&mut self, listener: ChannelListener) {
+        self.listener = Some(listener);
     }
 
     /// What to poll for, and in which order to look at what is ready: who has spoken is heard before
@@ -168,10 +175,16 @@ impl Clients {
         }
     }
 
-    /// Closes everything, and removes the socket file. Whoever can take its answer at once gets it.
-    pub(super) fn close_all(&mut self) {
+    /// What clients connect to, for whoever is to have it after this arbiter.
+    pub(super) fn listener(&self) -> Option<&ChannelListener> {
+        self.listener.as_ref()
+    }
+
+    /// Closes everything. The socket file is removed, unless somebody has it after this arbiter.
+    pub(super) fn close_all(&mut self, has_heir: bool) {
         self.connected.clear();
         if let Some(listener) = self.listener.take()
+            && !has_heir
             && let Err(error) = listener.unlink()
         {
             warn!("role=arbiter cannot remove the control socket: {error}");
@@ -217,7 +230,7 @@ impl Clients {
             return warn!("role=arbiter refused a control client of user {uid}");
         }
         if self.connected.len() >= CLIENTS_MAX && !self.make_room(now_ms) {
-            let answer = Answer::Refused("there are too many control clients".to_owned());
+            let answer = Answer::Refused(TOO_MANY.to_owned());
             // If it does not fit into an empty queue, the client is gone.
             let _ = channel.send(&answer.encode(), &[]);
             return;

@@ -43,7 +43,8 @@ impl State {
             .is_some_and(|candidate| candidate.number == id.generation);
         match id.place {
             Place::Successor => {
-                self.on_successor_lost(&child, why_it_ended(&child, reason), actions)
+                let why = (!in_peace).then(|| why_it_ended(&child, reason));
+                self.on_successor_lost(&child, why, actions);
             }
             Place::Loader if in_peace => {
                 if let Some(generation) = self.generation_mut(id.generation) {
@@ -114,7 +115,7 @@ impl State {
         }
         let candidate = self.candidate.as_ref().map(|candidate| candidate.number);
         if id.place == Place::Successor {
-            self.on_successor_lost(&child, reason, actions);
+            self.on_successor_lost(&child, Some(reason), actions);
         } else if self.current.is_some() && candidate == Some(id.generation) {
             let why = format!("{} cannot be started: {reason}", what(id.place));
             self.fail_candidate(now_ms, ExitCode::Failure, why, actions);

@@ -74,7 +74,8 @@ pub enum Event {
         /// What.
         order: Order,
     },
-    /// All other events until now have been delivered: act on the deadlines that have passed.
+    /// All other events until now have been delivered: act on the deadlines that have passed, and
+    /// leave if a successor serves and nobody else is left. To be sent after each wake-up.
     Tick,
 }
 

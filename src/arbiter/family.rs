@@ -25,6 +25,7 @@ use crate::sys::identity::Identity;
 use crate::sys::memory_file;
 use crate::sys::process::{self, Pid};
 use crate::sys::signals::Signal;
+use crate::sys::stdio;
 
 /// Messages of a dead child that are heard: more than its queue can hold, but not without end, as
 /// it may have left a child of its own that goes on writing.
@@ -213,6 +214,9 @@ impl Driver {
                 ));
             }
         }
+        if let Some(listener) = self.clients.listener() {
+            ours.send(&ToSuccessor::Control.encode(), &[listener.as_fd()])?;
+        }
         ours.send(&ToSuccessor::Done.encode(), &[])?;
         let pid = program.start(&theirs, &[])?;
         Ok((pid, ours))
@@ -226,6 +230,43 @@ impl Driver {
         if !matches!(sent, Ok(true)) {
             debug!("{} takes no message: {sent:?}", self.who(id));
             self.events.push_back(Event::Hangup { child: id });
+        }
+    }
+
+    /// Opens the log file again and hands it to the children, who may not be allowed to.
+    pub(super) fn reopen_logs(&mut self) -> Result<String, String> {
+        let Some(path) = &self.surroundings.log_path else {
+            return Ok("the log goes to standard error, which stays as it is".to_owned());
+        };
+        let opened = stdio::open_log(path)
+            .and_then(|file| stdio::redirect_stderr(file.as_fd()).map(|()| OwnedFd::from(file)));
+        let file = opened.map_err(|error| {
+            let reason = format!("cannot open {} again: {error}", path.display());
+            error!("role=arbiter {reason}");
+            reason
+        })?;
+        self.share_log(&file);
+        Ok("the log file is open again".to_owned())
+    }
+
+    /// Hands `file` to the children as their standard error; they may not be allowed to open it.
+    fn share_log(&mut self, file: &OwnedFd) {
+        for child in self.family.ids() {
+            if matches!(child.place, Place::Slot { .. }) {
+                self.send(child, &ToChild::ReopenLog, Some(file));
+            }
+        }
+    }
+
+    /// A daemon that serves has let go of the standard error that it was started with, and so must
+    /// those whom it has forked before.
+    pub(super) fn share_null(&mut self) {
+        if !self.state.circumstances.daemon || self.surroundings.log_path.is_some() {
+            return;
+        }
+        match stdio::duplicate_stderr() {
+            Ok(file) => self.share_log(&file.into()),
+            Err(error) => warn!("role=arbiter cannot share its standard error: {error}"),
         }
     }
 

@@ -80,6 +80,7 @@ impl Notice {
             | Self::Worn(id, _)
             | Self::Upgrading(id)
             | Self::UpgradeFailed(id, _)
+            | Self::SuccessorLeft(id)
             | Self::Upgraded(id)
             | Self::HandingOver(id) => Some(*id),
             Self::Workers(_)
@@ -131,6 +132,7 @@ fn write_of_child(notice: &Notice, who: &Who, slot: Option<&Slot>) {
         Notice::UpgradeFailed(_, reason) => {
             error!("{who} is gone, this server goes on: {}", one_line(reason));
         }
+        Notice::SuccessorLeft(_) => info!("{who} is gone as it was told: this server goes on"),
         Notice::Upgraded(_) => info!("{who} serves"),
         Notice::HandingOver(_) => info!("{who} goes on alone: this server finishes and leaves"),
         Notice::Workers(_)
@@ -180,6 +182,7 @@ fn write_of_server(notice: &Notice) {
         | Notice::Worn(..)
         | Notice::Upgrading(_)
         | Notice::UpgradeFailed(..)
+        | Notice::SuccessorLeft(_)
         | Notice::Upgraded(_)
         | Notice::HandingOver(_) => {}
     }

@@ -37,7 +37,7 @@ impl State {
             Signal::Ttou => self.change_workers(-1, actions),
             Signal::Hup => self.reload_or_later(actions),
             Signal::Usr1 => {
-                actions.push(Action::ReopenLogs);
+                actions.push(Action::ReopenLogs(None));
                 Ok(())
             }
             Signal::Usr2 => self.upgrade(now_ms, actions),
@@ -69,10 +69,7 @@ impl State {
             Order::WorkerKill(child) => self
                 .replace_now(now_ms, child, actions)
                 .map(|()| "the worker finishes, and another takes its place".to_owned()),
-            Order::Reopen => {
-                actions.push(Action::ReopenLogs);
-                Ok("log files are open again".to_owned())
-            }
+            Order::Reopen => return actions.push(Action::ReopenLogs(Some(client))),
             Order::Shutdown { quick } => {
                 let answer = "the server is stopping".to_owned();
                 actions.push(Action::Reply(client, Ok(answer)));

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ use super::state::{Circumstances, Phase, State};
 use super::systemd::ServiceManager;
 use crate::protocol::control::Command;
 use crate::protocol::frame::FRAME_BYTES_MAX;
-use crate::protocol::message::{FromChild, ToChild};
+use crate::protocol::message::FromChild;
 use crate::scoreboard::Scoreboard;
 use crate::sys::channel::{Channel, ChannelListener, Recv};
 use crate::sys::clock::monotonic_ms;
@@ -39,7 +39,6 @@ use crate::sys::pid_file::PidFile;
 use crate::sys::poll::{self, Watched};
 use crate::sys::program::Program;
 use crate::sys::signals::{Signal, SignalQueue};
-use crate::sys::stdio;
 
 /// Messages that one child may have heard before the others have their turn.
 const FRAMES_PER_TURN: usize = 64;
@@ -141,7 +140,11 @@ impl Driver {
         signals: SignalQueue,
         scoreboard: Arc<Scoreboard>,
     ) -> Self {
-        let clients = Clients::new(surroundings.control.take());
+        // Those who connect beside a predecessor are its clients still.
+        let control = surroundings
+            .control
+            .take_if(|_| surroundings.predecessor.is_none());
+        let clients = Clients::new(control);
         let first = Loaded {
             plan,
             artefacts: BTreeMap::new(),
@@ -155,7 +158,7 @@ impl Driver {
             family: Family::default(),
             clients,
             files: None,
-            service: ServiceManager::default(),
+            service: ServiceManager::new(circumstances.predecessor),
             counters: Counters::new(monotonic_ms()),
             events: VecDeque::new(),
             told: None,
@@ -269,12 +272,18 @@ impl Driver {
                 if let Some(on_ready) = self.surroundings.on_ready.take() {
                     on_ready();
                 }
+                self.share_null();
             }
             Action::Prepare(number) => self.prepare(number),
             Action::Adopt(number) => self.adopt(number),
             Action::Discard(number) => self.discard(number),
             Action::CloseListeners { unlink } => self.close_listeners(unlink),
-            Action::ReopenLogs => self.reopen_logs(),
+            Action::ReopenLogs(client) => {
+                let answer = self.reopen_logs();
+                if let Some(client) = client {
+                    self.clients.reply(client, answer, monotonic_ms());
+                }
+            }
             Action::TellPredecessor(message) => self.tell_predecessor(&message),
             Action::Promote => self.promote(),
             Action::Reply(client, answer) => self.clients.reply(client, answer, monotonic_ms()),
@@ -325,26 +334,6 @@ impl Driver {
         }
     }
 
-    /// Opens the log file again and hands it to the children, who may not be allowed to.
-    fn reopen_logs(&mut self) {
-        let Some(path) = &self.surroundings.log_path else {
-            return;
-        };
-        let opened = stdio::open_log(path)
-            .and_then(|file| stdio::redirect_stderr(file.as_fd()).map(|()| OwnedFd::from(file)));
-        let file = match opened {
-            Ok(file) => file,
-            Err(error) => {
-                return error!("role=arbiter cannot open {} again: {error}", path.display());
-            }
-        };
-        for child in self.family.ids() {
-            if matches!(child.place, Place::Slot { .. }) {
-                self.send(child, &ToChild::ReopenLog, Some(&file));
-            }
-        }
-    }
-
     fn tell_predecessor(&mut self, message: &FromChild) {
         if let Some(channel) = &self.surroundings.predecessor {
             // If it is gone, the poll tells.
@@ -369,20 +358,13 @@ impl Driver {
     }
 
     fn promote(&mut self) {
+        self.service.promote();
+        // It has not heard yet what this server is doing.
+        self.told = None;
+        self.open_control();
         let Surroundings {
-            pid_file,
-            pid_path,
-            control_path,
-            ..
+            pid_file, pid_path, ..
         } = &mut self.surroundings;
-        match control_path
-            .as_ref()
-            .map(|path| ChannelListener::bind(path, CONTROL_MODE))
-        {
-            Some(Ok(listener)) => self.clients = Clients::new(Some(listener)),
-            Some(Err(error)) => error!("role=arbiter has no control socket: {error}"),
-            None => {}
-        }
         if let (Some(file), Some(path)) = (pid_file, pid_path)
             && let Err(error) = file.rename(path)
         {
@@ -390,6 +372,28 @@ impl Driver {
                 "role=arbiter cannot rename the pid file to {}: {error}",
                 path.display()
             );
+        }
+    }
+
+    /// Lets control clients connect, where the predecessor did if that is the same place.
+    fn open_control(&mut self) {
+        let path = self.surroundings.control_path.take();
+        let inherited = self.surroundings.control.take();
+        let fits =
+            |listener: &ChannelListener| path.as_ref().is_some_and(|path| listener.is_at(path));
+        match (inherited, &path) {
+            (Some(listener), _) if fits(&listener) => return self.clients.listen(listener),
+            (Some(listener), _) => {
+                if let Err(error) = listener.unlink() {
+                    warn!("role=arbiter cannot remove the control socket: {error}");
+                }
+            }
+            (None, _) => {}
+        }
+        match path.map(|path| ChannelListener::bind(&path, CONTROL_MODE)) {
+            Some(Ok(listener)) => self.clients.listen(listener),
+            Some(Err(error)) => error!("role=arbiter has no control socket: {error}"),
+            None => {}
         }
     }
 
@@ -430,7 +434,8 @@ impl Driver {
     }
 
     fn end(mut self, code: ExitCode) -> ExitCode {
-        self.clients.close_all();
+        self.clients
+            .close_all(self.state.serving_successor().is_some());
         if let Some(file) = self.surroundings.pid_file.take() {
             let removed = file.remove();
             if let Err(error) = removed {

@@ -3,12 +3,14 @@
 //! The fork has one thread, as an arbiter must; its children are the roles of each test.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use super::*;
 use crate::arbiter::builder::{Arbiter, Builder};
 use crate::arbiter::role::{Child, Role};
+use crate::protocol::message::ToChild;
 use crate::sys::process::{self, ExitReason};
 use crate::sys::socket::{BindTo, Listener};
 use crate::sys::{fork_lock, memory_file};

@@ -96,6 +96,7 @@ impl Driver {
             .plans
             .get(&number)
             .map(|loaded| &loaded.plan.watched_files[..]);
+        let before = self.files.take();
         self.files = match files {
             None | Some([]) => None,
             Some(files) => match FileWatch::new(files) {
@@ -106,6 +107,10 @@ impl Driver {
                 }
             },
         };
+        // What it has seen while the next was being made.
+        if let Some(Ok(true)) = before.as_ref().map(FileWatch::changed) {
+            self.events.push_back(Event::FilesChanged);
+        }
     }
 
     pub(super) fn hear_files(&mut self) {

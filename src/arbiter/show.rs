@@ -56,20 +56,19 @@ impl Counters {
 
     /// Counts what a notice tells of.
     pub(super) fn count(&mut self, notice: &Notice, who: Option<&Who>) {
-        let end = match notice {
-            Notice::Generation(_) => return self.reloads += 1,
-            Notice::ReloadFailed(..) => return self.reloads_failed += 1,
-            Notice::Upgraded(_) => return self.upgrades += 1,
-            Notice::Died(_, reason) => {
-                self.restarts += 1;
-                format!("died: {reason}")
-            }
-            Notice::Ended(_, reason) => {
-                self.restarts += 1;
-                format!("was ended: {reason}")
-            }
-            Notice::Left(_, reason) => format!("left: {reason}"),
-            _ => return,
+        let end = if let Notice::Died(_, reason) = notice {
+            self.restarts += 1;
+            format!("died: {reason}")
+        } else if let Notice::Ended(_, reason) = notice {
+            self.restarts += 1;
+            format!("was ended: {reason}")
+        } else if let Notice::Left(_, reason) = notice {
+            format!("left: {reason}")
+        } else {
+            self.reloads += u64::from(matches!(notice, Notice::Generation(_)));
+            self.reloads_failed += u64::from(matches!(notice, Notice::ReloadFailed(..)));
+            self.upgrades += u64::from(matches!(notice, Notice::Upgraded(_)));
+            return;
         };
         if let Some(who) = who
             && let (Place::Slot { role, slot }, Some(pid)) = (who.id.place, who.pid)

@@ -14,8 +14,8 @@ use super::state::State;
 
 /// Of so many workers, one at a time is replaced for wear.
 const REPLACED_SHARE: usize = 8;
-/// Two forks in a slot are at least so far apart, unless the first child has failed, for which there
-/// is a policy: workers that retire at once must not keep the machine busy with forking.
+/// Two forks in a slot are at least so far apart, unless the first child has failed, for which
+/// there is a policy: workers that retire at once must not keep the machine busy with forking.
 const PACE_MS: u64 = 100;
 
 impl State {
@@ -43,7 +43,7 @@ impl State {
             .filter(holds_place)
             .map(|child| (child.id.place, child.id.generation))
             .collect();
-        // Only one loader at a time, for it uses all CPUs; they come first in the order of children.
+        // One loader at a time, for it uses all CPUs; they come first in the order of children.
         let first = self.children.iter().next();
         let loads = first.is_some_and(|child| child.id.place == Place::Loader);
         let rows_left = self.children.free_row().is_some();

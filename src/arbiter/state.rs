@@ -317,7 +317,7 @@ impl State {
     }
 
     fn exit_if_alone(&mut self, code: ExitCode, actions: &mut Vec<Action>) {
-        // A successor that serves outlives this arbiter; another has been killed, and is waited for.
+        // A successor that serves outlives this arbiter; another has been killed and is awaited.
         let mut others = self.children.iter().filter(|child| {
             child.id.place != Place::Successor || child.standing != Standing::Ready
         });

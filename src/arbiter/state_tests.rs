@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::super::children::{SLOTS_MAX, Standing};
+use super::super::children::Standing;
 use super::super::event::Order;
-use super::super::generation::{MemoryLimit, Staffing, Upgrade};
+use super::super::generation::{Staffing, Upgrade};
 use super::super::role::BackOff;
 use super::*;
 use crate::protocol::message::ToChild;

@@ -1,55 +1,75 @@
 //! Defines what the service manager is told, in the words of sd_notify(3).
 //!
-//! Invariant: without a service manager nothing is said, and nothing that goes wrong here concerns
-//! the server.
+//! Invariant: only the server that is the service speaks, so of an upgrade's two servers never both;
+//! and without a service manager nothing is said.
 
 use super::action::Notice;
 use super::log::Who;
+use crate::sys::process::Pid;
 use crate::sys::systemd::{self, State};
 
 /// What a service manager has been told so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ServiceManager {
-    /// The main process is another one: what this one does is no news of the service.
-    handed_over: bool,
+    /// Whether the server that started this one is the service still.
+    beside_predecessor: bool,
+    /// Who is the service when this server has left.
+    heir: Option<Pid>,
 }
 
 impl ServiceManager {
-    /// The first worker is ready.
+    /// Nothing has been told yet.
+    pub(super) fn new(beside_predecessor: bool) -> Self {
+        Self {
+            beside_predecessor,
+            heir: None,
+        }
+    }
+
+    /// The server serves: its first worker is ready, or it is the service from now on.
     pub(super) fn ready(&self) {
-        systemd::notify(&[State::Ready]);
+        self.tell(State::Ready);
+    }
+
+    /// The server that started this one has left.
+    pub(super) fn promote(&mut self) {
+        self.beside_predecessor = false;
+        self.ready();
     }
 
     /// A line for `systemctl status`.
     pub(super) fn status(&self, text: &str) {
-        if !self.handed_over {
-            systemd::notify(&[State::Status(text)]);
-        }
+        self.tell(State::Status(text));
     }
 
     /// The arbiter lives.
     pub(super) fn pet_watchdog(&self) {
-        systemd::notify(&[State::Watchdog]);
+        self.tell(State::Watchdog);
     }
 
     /// Tells what is news to a service manager.
     pub(super) fn observe(&mut self, notice: &Notice, who: Option<&Who>) {
-        match notice {
-            Notice::Reloading(_) => systemd::notify(&[State::Reloading]),
-            Notice::Generation(_) | Notice::ReloadFailed(..) => systemd::notify(&[State::Ready]),
-            Notice::HandingOver(_) => {
-                if let Some(pid) = who.and_then(|who| who.pid) {
-                    systemd::notify(&[State::MainPid(pid)]);
-                }
-                self.handed_over = true;
-            }
-            // The successor is lost after all.
-            Notice::UpgradeFailed(..) => {
-                self.handed_over = false;
-                systemd::notify(&[State::MainPid(crate::sys::process::own_pid())]);
-            }
-            Notice::Stopping(_) if !self.handed_over => systemd::notify(&[State::Stopping]),
-            _ => {}
+        if let Notice::HandingOver(_) = notice {
+            self.heir = who.and_then(|who| who.pid);
+        } else if let Notice::UpgradeFailed(..) | Notice::SuccessorLeft(_) = notice {
+            self.heir = None;
+        } else if let Notice::Reloading(_) = notice {
+            self.tell(State::Reloading);
+        } else if let Notice::Generation(_) | Notice::ReloadFailed(..) = notice {
+            self.tell(State::Ready);
+        } else if let Notice::Stopping(_) = notice
+            && self.heir.is_none()
+        {
+            self.tell(State::Stopping);
+        } else if let (Notice::Stopped(_), Some(heir)) = (notice, self.heir) {
+            // Not before: until now this server might have had to go on.
+            self.tell(State::MainPid(heir));
+        }
+    }
+
+    fn tell(&self, state: State<'_>) {
+        if !self.beside_predecessor {
+            systemd::notify(&[state]);
         }
     }
 }

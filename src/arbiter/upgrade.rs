@@ -12,7 +12,7 @@ use crate::protocol::message::FromChild;
 
 /// Whether the workers are held back, and what for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
+pub(super) enum Hold {
     /// They are not.
     No,
     /// SIGWINCH was received: the arbiter stays, and can bring them back.
@@ -115,14 +115,18 @@ impl State {
         self.answer_waiting(&Ok(answer.to_owned()), actions);
     }
 
-    /// This server goes on, whatever it was about to do for the sake of the successor, which is gone.
+    /// The successor is gone: this server goes on, whatever it was about to do for its sake. `why`
+    /// is `None` if it was told to leave.
     pub(super) fn on_successor_lost(
         &mut self,
         successor: &Record,
-        why: String,
+        why: Option<String>,
         actions: &mut Vec<Action>,
     ) {
         self.hold = Hold::No;
+        let Some(why) = why else {
+            return actions.push(Action::Log(Notice::SuccessorLeft(successor.id)));
+        };
         let notice = Notice::UpgradeFailed(successor.id, why.clone());
         actions.push(Action::Log(notice));
         // Once it has been ready, whoever waits does not wait for it.
@@ -131,8 +135,8 @@ impl State {
         }
     }
 
-    /// Leaves, once the successor serves and nobody else is left. To be asked when all news has been
-    /// heard: the end of the successor may be among it.
+    /// Leaves, once the successor serves and nobody else is left. To be asked when all news has
+    /// been heard: the end of the successor may be among it.
     pub(super) fn leave_if_done(&mut self, actions: &mut Vec<Action>) {
         let leaving = self.hold == Hold::Leaving && self.serving_successor().is_some();
         if leaving

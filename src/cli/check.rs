@@ -5,8 +5,7 @@ use std::io::{self, Write};
 
 use clap::ArgMatches;
 
-use super::log::Log;
-use super::{Failed, load, working_folder};
+use super::{Failed, load, log, working_folder};
 use crate::arbiter::exit::ExitCode;
 use crate::config::Config;
 use crate::host::Compiler;
@@ -14,7 +13,7 @@ use crate::loader::read_component;
 
 pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, Failed> {
     let config = load(matches, &working_folder()?)?;
-    let _log = Log::start(config.log_level);
+    log::start(config.log_level);
     check(&config)
 }
 

@@ -2,6 +2,7 @@
 //! lines of several processes do not mix.
 
 use std::io;
+use std::sync::OnceLock;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -10,28 +11,31 @@ use tracing_subscriber::{Registry, fmt, reload};
 
 use crate::config::LogLevel;
 
-/// The log of this process and of the children that it will fork.
-pub(super) struct Log(reload::Handle<LevelFilter, Registry>);
+/// How much this process logs; a child that is forked has a copy.
+static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
 
-impl Log {
-    /// Starts it.
-    pub(super) fn start(level: LogLevel) -> Self {
-        let (filter, handle) = reload::Layer::new(filter(level));
-        let lines = fmt::layer()
-            .with_writer(io::stderr)
-            .with_ansi(false)
-            .with_target(false);
-        tracing_subscriber::registry()
-            .with(filter)
-            .with(lines)
-            .init();
-        Self(handle)
-    }
+/// Starts the log of this process and of the children that it will fork.
+pub(super) fn start(level: LogLevel) {
+    let (filter, handle) = reload::Layer::new(filter(level));
+    let lines = fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        // It would be told on standard error, which is where the log could not be written.
+        .log_internal_errors(false);
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .init();
+    // It is started once in a process.
+    let _ = LEVEL.set(handle);
+}
 
-    /// Changes how much is logged, here and in the children that are forked from now on.
-    pub(super) fn set_level(&self, level: LogLevel) {
+/// Changes how much this process logs, and the children that it will fork.
+pub(super) fn set_level(level: LogLevel) {
+    if let Some(handle) = LEVEL.get() {
         // It fails only when there is no log any more.
-        let _ = self.0.modify(|current| *current = filter(level));
+        let _ = handle.modify(|current| *current = filter(level));
     }
 }
 

@@ -12,7 +12,7 @@ use crate::arbiter::Plan;
 use crate::config::{BindAddress, Config};
 use crate::protocol::frame::FRAME_BYTES_MAX;
 use crate::protocol::upgrade::ToSuccessor;
-use crate::sys::channel::{Channel, Recv};
+use crate::sys::channel::{Channel, ChannelListener, Recv};
 use crate::sys::socket::{BindTo, Listener};
 
 /// How the keys of sockets begin that the service manager has opened.
@@ -20,27 +20,34 @@ const ACTIVATED: &str = "systemd:";
 
 /// Listeners that are open already, by key.
 #[derive(Debug, Default)]
-pub struct Open(Vec<(String, Listener)>);
+pub struct Open {
+    listeners: Vec<(String, Listener)>,
+    /// Where control clients connect.
+    pub(super) control: Option<ChannelListener>,
+}
 
 impl Open {
-    /// Those of a plan.
-    pub(super) fn of_plan(plan: &Plan) -> Result<Self, StartError> {
+    /// Those of a plan, for the one that follows it.
+    ///
+    /// # Errors
+    /// When the process may open no more files.
+    pub fn of_plan(plan: &Plan) -> Result<Self, StartError> {
         let copy = |(key, listener): (&str, &Listener)| {
             let listener = listener.try_clone().map_err(|error| {
                 StartError::TakeOver(format!("cannot keep the listener {key}: {error}"))
             })?;
-            Ok((key.to_owned(), listener))
+            Ok::<_, StartError>((key.to_owned(), listener))
         };
-        plan.listeners()
-            .map(copy)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        Ok(Self {
+            listeners: plan.listeners().map(copy).collect::<Result<_, _>>()?,
+            control: None,
+        })
     }
 
     /// Those that the predecessor hands over.
     pub(super) fn from_predecessor(channel: &Channel, backlog: u32) -> Result<Self, StartError> {
         let failed = |what: &dyn std::fmt::Display| StartError::TakeOver(what.to_string());
-        let mut open = Vec::new();
+        let mut open = Self::default();
         loop {
             let mut frame = [0; FRAME_BYTES_MAX];
             let (len, files) = match channel.recv(&mut frame).map_err(|error| failed(&error))? {
@@ -48,15 +55,22 @@ impl Open {
                 // It sends everything before it starts this program.
                 Recv::Empty | Recv::Eof => return Err(failed(&"it says too little")),
             };
+            let file = || {
+                let [file] = files
+                    .try_into()
+                    .map_err(|_| failed(&"a listener came without its socket"))?;
+                Ok::<OwnedFd, StartError>(file)
+            };
             match ToSuccessor::decode(&frame[..len]).map_err(|error| failed(&error))? {
-                ToSuccessor::Done => return Ok(Self(open)),
+                ToSuccessor::Done => return Ok(open),
                 ToSuccessor::Listener { key, owned } => {
-                    let [file]: [OwnedFd; 1] = files
-                        .try_into()
-                        .map_err(|_| failed(&"a listener came without its socket"))?;
-                    let listener = Listener::inherit(file, owned, backlog)
+                    let listener = Listener::inherit(file()?, owned, backlog)
                         .map_err(|reason| failed(&format_args!("{key}: {reason}")))?;
-                    open.push((key, listener));
+                    open.listeners.push((key, listener));
+                }
+                ToSuccessor::Control => {
+                    // Without it another is bound when the predecessor has left.
+                    open.control = ChannelListener::inherit(file()?).ok();
                 }
             }
         }
@@ -73,11 +87,14 @@ impl Open {
             let name = name.unwrap_or_else(|| descriptor.to_string());
             open.push((unique(&open, format!("{ACTIVATED}{name}")), listener));
         }
-        Ok(Self(open))
+        Ok(Self {
+            listeners: open,
+            control: None,
+        })
     }
 
     fn find(&self, key: &str, backlog: u32) -> Option<Listener> {
-        let (_, listener) = self.0.iter().find(|(known, _)| known == key)?;
+        let (_, listener) = self.listeners.iter().find(|(known, _)| known == key)?;
         let listener = listener.try_clone().ok()?;
         if let Err(error) = listener.set_backlog(backlog) {
             tracing::warn!("{key}: cannot change the backlog: {error}");
@@ -92,7 +109,8 @@ pub(super) fn listeners(
     config: &Config,
     open: &Open,
 ) -> Result<Vec<(String, Listener)>, StartError> {
-    let activated = open.0.iter().filter(|(key, _)| key.starts_with(ACTIVATED));
+    let activated = open.listeners.iter();
+    let activated = activated.filter(|(key, _)| key.starts_with(ACTIVATED));
     let mut listeners: Vec<(String, Listener)> = activated
         .filter_map(|(key, _)| Some((key.clone(), open.find(key, config.backlog)?)))
         .collect();

@@ -13,13 +13,14 @@ use std::os::fd::{AsFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::arbiter::{Arbiter, CONTROL_MODE, ExitCode};
-use crate::config::Config;
+use crate::arbiter::{Arbiter, Builder, CONTROL_MODE, ExitCode, Notice, Plan};
+use crate::config::{Config, LogLevel};
 use crate::protocol::message::FromChild;
 use crate::sys::channel::{Channel, ChannelListener};
 use crate::sys::daemon::{self, Report, Side};
 use crate::sys::identity::{Identity, IdentityError};
 use crate::sys::pid_file::{PidFile, PidFileError};
+use crate::sys::process::Pid;
 use crate::sys::program::{self, Program};
 use crate::sys::socket::BindError;
 use crate::sys::{identity, process, stdio, systemd, title};
@@ -91,6 +92,8 @@ pub struct Start {
     pub config: Config,
     /// Reads the configuration again, for a reload; the error is one line for the log.
     pub read_again: Box<dyn Fn() -> Result<Config, String>>,
+    /// Changes how much this process logs, and the children that it will fork.
+    pub set_log_level: fn(LogLevel),
 }
 
 /// Serves what the configuration says until told to stop. When the first worker is ready, standard
@@ -135,20 +138,24 @@ pub fn serve(start: Start) -> Result<ExitCode, StartError> {
         predecessor,
         activated,
     };
-    let result = run(start, origin, Rc::clone(&report));
-    if let (Err(error), Some(Ok(channel))) = (&result, teller) {
-        let (code, reason) = (error.exit_code().number(), error.to_string());
-        // If it is gone, nobody needs to know.
-        let _ = channel.send(&FromChild::Failed { code, reason }.encode(), &[]);
+    let built = build(start, origin, Rc::clone(&report));
+    if let (Err(error), Some(Ok(channel))) = (&built, &teller) {
+        tell_predecessor(channel, error.exit_code(), &error.to_string());
     }
+    // From here on it is the arbiter's.
+    drop(teller);
+    let result = built.map(Arbiter::run);
     // Whoever is in the foreground still waits if no worker was ever ready.
-    if let Some(report) = report.take() {
-        let code = result
-            .as_ref()
-            .map_or_else(StartError::exit_code, |code| *code);
-        report.failed(i32::from(code.number()));
-    }
-    result
+    let Some(report) = report.take() else {
+        return result;
+    };
+    let code = result.unwrap_or_else(|error| {
+        // It must be there when the foreground ends.
+        let _ = writeln!(io::stderr(), "rgunicorn: {error}");
+        error.exit_code()
+    });
+    report.failed(i32::from(code.number()));
+    Ok(code)
 }
 
 /// How this process came to be a server.
@@ -170,13 +177,79 @@ fn exit_code(number: i32) -> ExitCode {
     }
 }
 
-fn run(
+fn build(
     start: Start,
     origin: Origin,
     report: Rc<Cell<Option<Report>>>,
-) -> Result<ExitCode, StartError> {
+) -> Result<Arbiter, StartError> {
     let config = &start.config;
     let terminal = stdio::duplicate_stderr().ok();
+    prepare(config)?;
+    let identity = identity(config)?;
+    let Origin {
+        program,
+        predecessor,
+        activated,
+    } = origin;
+    let mut open = match &predecessor {
+        Some(channel) => Open::from_predecessor(channel, config.backlog)?,
+        None => Open::from_service_manager(activated, config.backlog)?,
+    };
+    let first = plan::logging(config, &open, identity.as_ref(), start.set_log_level)?;
+    let control = open.control.take();
+    // An address that nobody listens to any more is to refuse, and not to queue.
+    drop(open);
+    let pid_file = pid_file(config.pidfile.as_deref(), predecessor.is_some())?;
+    let control = match &config.control_socket {
+        Some(path) if predecessor.is_none() => Some(ChannelListener::bind(path, CONTROL_MODE)?),
+        // It is the predecessor's until that leaves.
+        Some(_) | None => control,
+    };
+    let urls: Vec<String> = first
+        .listeners()
+        .map(|(_, listener)| listener.local_address().to_string())
+        .collect();
+    let keeps_stderr = config.error_logfile.is_some();
+    let report = Reporter::new(report);
+    let on_ready = move || {
+        announce(terminal, &urls);
+        if let Some(report) = report.0.take() {
+            report.ready(keeps_stderr);
+        }
+    };
+    let builder = Arbiter::builder()
+        .plan(first)
+        .on_ready(on_ready)
+        .control(control, config.control_socket.clone())
+        .pid_file(pid_file, config.pidfile.clone())
+        .log_file(config.error_logfile.clone())
+        .program(program)
+        .predecessor(predecessor)
+        .daemon(config.daemon)
+        .name(config.proc_name.clone());
+    Ok(reloading(builder, start, identity).build()?)
+}
+
+/// What tells the foreground that the server is ready. A forked child drops it, and with it the
+/// child's copy of the report: or the foreground could not see that the arbiter is gone.
+struct Reporter(Rc<Cell<Option<Report>>>, Pid);
+
+impl Reporter {
+    fn new(report: Rc<Cell<Option<Report>>>) -> Self {
+        Self(report, process::own_pid())
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        if process::own_pid() != self.1 {
+            self.0.take();
+        }
+    }
+}
+
+/// Makes the process what the configuration says, as far as that needs nobody else.
+fn prepare(config: &Config) -> Result<(), StartError> {
     if let Some(path) = &config.error_logfile {
         stdio::open_log(path)
             .and_then(|file| stdio::redirect_stderr(file.as_fd()))
@@ -191,50 +264,44 @@ fn run(
     if let Err(error) = title::prepare() {
         tracing::debug!("process titles cannot be changed: {error}");
     }
-    let identity = identity(config)?;
-    let Origin {
-        program,
-        predecessor,
-        activated,
-    } = origin;
-    let open = match &predecessor {
-        Some(channel) => Open::from_predecessor(channel, config.backlog)?,
-        None => Open::from_service_manager(activated, config.backlog)?,
+    Ok(())
+}
+
+/// An arbiter that reads the configuration again at a reload. Who the children are was found out at
+/// the start. A reload that fails changes nothing, not even how much is logged.
+fn reloading(builder: Builder, start: Start, identity: Option<Identity>) -> Builder {
+    let set_log_level = start.set_log_level;
+    let next_log_level = Rc::new(Cell::new(start.config.log_level));
+    let log_level = Rc::clone(&next_log_level);
+    let plan_again = move |current: &Plan| {
+        let config = (start.read_again)()?;
+        for key in start.config.restart_only_changes(&config) {
+            tracing::warn!("{key} has changed: that takes effect at the next start");
+        }
+        next_log_level.set(config.log_level);
+        let text = |error: StartError| error.to_string();
+        let open = Open::of_plan(current).map_err(text)?;
+        plan::logging(&config, &open, identity.as_ref(), set_log_level).map_err(text)
     };
-    let first = plan(config, &open, identity.as_ref())?;
-    let pid_file = pid_file(config.pidfile.as_deref(), predecessor.is_some())?;
-    let control_path = config.control_socket.clone();
-    // A predecessor has it until it leaves.
-    let control = match &control_path {
-        Some(path) if predecessor.is_none() => Some(ChannelListener::bind(path, CONTROL_MODE)?),
-        Some(_) | None => None,
-    };
-    let urls: Vec<String> = first
-        .listeners()
-        .map(|(_, listener)| listener.local_address().to_string())
-        .collect();
-    let (name, daemon) = (config.proc_name.clone(), config.daemon);
-    let (pid_path, log_path) = (config.pidfile.clone(), config.error_logfile.clone());
-    let keeps_stderr = log_path.is_some();
-    let on_ready = move || {
-        announce(terminal, &urls);
-        if let Some(report) = report.take() {
-            report.ready(keeps_stderr);
+    let on_notice = move |notice: &Notice, _| {
+        if matches!(notice, Notice::Generation(_)) {
+            set_log_level(log_level.get());
         }
     };
-    let arbiter = Arbiter::builder()
-        .plan(first)
-        .plan_again(plan::again(start, identity))
-        .on_ready(on_ready)
-        .control(control, control_path)
-        .pid_file(pid_file, pid_path)
-        .log_file(log_path)
-        .program(program)
-        .predecessor(predecessor)
-        .daemon(daemon)
-        .name(name)
-        .build()?;
-    Ok(arbiter.run())
+    builder.plan_again(plan_again).on_notice(on_notice)
+}
+
+/// If this process has been started to follow another server, tells that it cannot.
+pub fn refuse_upgrade(code: ExitCode, reason: &str) {
+    if let Some(Ok(channel)) = program::adopt_channel() {
+        tell_predecessor(&channel, code, reason);
+    }
+}
+
+fn tell_predecessor(channel: &Channel, code: ExitCode, reason: &str) {
+    let (code, reason) = (code.number(), reason.to_owned());
+    // If it is gone, nobody needs to know.
+    let _ = channel.send(&FromChild::Failed { code, reason }.encode(), &[]);
 }
 
 /// Scripts wait for these lines: they are a contract, not log lines, and come to the standard error

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::StartError;
 use super::listeners::{Open, listeners};
-use super::{Start, StartError};
 use crate::arbiter::{Description, MaxMemory, Measure, Plan, Role, Upgrade};
-use crate::config::{App, Config, MemoryMeasure, UpgradeMode};
+use crate::config::{App, Config, LogLevel, MemoryMeasure, UpgradeMode};
 use crate::protocol::report::AppReport;
 use crate::sys::identity::Identity;
 use crate::{loader, worker};
@@ -17,12 +17,28 @@ use crate::{loader, worker};
 /// # Errors
 /// When an address cannot be bound.
 pub fn plan(config: &Config, open: &Open, identity: Option<&Identity>) -> Result<Plan, StartError> {
+    logging(config, open, identity, |_| ())
+}
+
+/// The same, with children that log as much as `config` says.
+pub(super) fn logging(
+    config: &Config,
+    open: &Open,
+    identity: Option<&Identity>,
+    set_log_level: fn(LogLevel),
+) -> Result<Plan, StartError> {
     let mut config = config.clone();
     keep_artefacts_at_home(&mut config, identity);
     let config = Rc::new(config);
     let (for_loader, for_worker) = (Rc::clone(&config), Rc::clone(&config));
-    let load = Role::new("loader", move |child| loader::main(child, &for_loader));
-    let serve = Role::new("worker", move |child| worker::main(child, &for_worker));
+    let load = Role::new("loader", move |child| {
+        set_log_level(for_loader.log_level);
+        loader::main(child, &for_loader)
+    });
+    let serve = Role::new("worker", move |child| {
+        set_log_level(for_worker.log_level);
+        worker::main(child, &for_worker)
+    });
     let upgrade = match config.upgrade_mode {
         UpgradeMode::Auto => Upgrade::Auto,
         UpgradeMode::Manual => Upgrade::Manual,
@@ -52,21 +68,6 @@ pub fn plan(config: &Config, open: &Open, identity: Option<&Identity>) -> Result
         plan = plan.listener(key, listener);
     }
     Ok(plan)
-}
-
-/// How a reload makes the next plan. Who the children are was found out at the start.
-pub(super) fn again(
-    start: Start,
-    identity: Option<Identity>,
-) -> impl Fn(&Plan) -> Result<Plan, String> {
-    move |current| {
-        let config = (start.read_again)()?;
-        for key in start.config.restart_only_changes(&config) {
-            tracing::warn!("{key} has changed: that takes effect at the next start");
-        }
-        let open = Open::of_plan(current).map_err(|error| error.to_string())?;
-        plan(&config, &open, identity.as_ref()).map_err(|error| error.to_string())
-    }
 }
 
 fn report(app: &App) -> AppReport {

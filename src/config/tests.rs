@@ -361,10 +361,10 @@ fn what_takes_effect_only_at_a_start_is_told_and_nothing_else() {
     assert_eq!(old.restart_only_changes(&other), [""; 0]);
     let new = load(
         "control-socket = '/s'\nproc-name = 'x'\nchdir = '/'\numask = 0o0\ngroup = 0\n\
-         user = 'u'\ndaemon = true\npidfile = '/p'\nreload = true\nworkers = 3",
+         user = 'u'\ndaemon = true\npidfile = '/p'\nerror-logfile = '/l'\nworkers = 3",
     );
     let expect = [
-        "reload",
+        "error-logfile",
         "pidfile",
         "daemon",
         "user",

@@ -95,7 +95,7 @@ pub struct WorkerReport {
     pub state: String,
     /// Milliseconds since it was started.
     pub age_ms: u64,
-    /// Requests that it has answered.
+    /// Requests that it has begun to answer.
     pub requests: u64,
     /// Connections that it has accepted.
     pub accepted: u64,

@@ -11,6 +11,7 @@ pub const KEY_BYTES_MAX: usize = 1024;
 
 const LISTENER: u8 = 32;
 const DONE: u8 = 33;
+const CONTROL: u8 = 34;
 
 /// What the predecessor says, on the channel whose other end the new program inherits. The answer is
 /// a [`FromChild`](super::message::FromChild).
@@ -23,6 +24,9 @@ pub enum ToSuccessor {
         /// Whether the server has made its socket file, and so removes it in the end.
         owned: bool,
     },
+    /// The socket to which control clients connect; it comes with the frame. They are the
+    /// predecessor's until it has left.
+    Control,
     /// There are no more.
     Done,
 }
@@ -39,6 +43,11 @@ impl ToSuccessor {
                 let payload = &payload;
                 Frame { kind, payload }.encode()
             }
+            Self::Control => Frame {
+                kind: CONTROL,
+                payload: &[],
+            }
+            .encode(),
             Self::Done => Frame {
                 kind: DONE,
                 payload: &[],
@@ -59,6 +68,7 @@ impl ToSuccessor {
                 })
             }
             (LISTENER, _) => Err(wrong_payload(kind, payload)),
+            (CONTROL, _) => no_payload(kind, payload).map(|()| Self::Control),
             (DONE, _) => no_payload(kind, payload).map(|()| Self::Done),
             (kind, _) => Err(Error::Kind { kind }),
         }
@@ -78,8 +88,9 @@ mod tests {
                 assert_eq!(ToSuccessor::decode(&message.encode()), Ok(message));
             }
         }
-        let done = ToSuccessor::Done;
-        assert_eq!(ToSuccessor::decode(&done.encode()), Ok(done));
+        for message in [ToSuccessor::Control, ToSuccessor::Done] {
+            assert_eq!(ToSuccessor::decode(&message.encode()), Ok(message));
+        }
     }
 
     #[test]

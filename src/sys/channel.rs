@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::libc;
-use nix::sys::socket::sockopt::{PeerCredentials, SendTimeout};
+use nix::sys::socket::sockopt::{AcceptConn, PeerCredentials, SendTimeout};
 use nix::sys::socket::{
     self as nix_socket, AddressFamily, SockFlag, SockType, UnixAddr, socketpair,
 };
@@ -237,6 +237,25 @@ impl ChannelListener {
             return Err(failed(error));
         }
         Ok(Self { fd, file })
+    }
+
+    /// One that the server before has bound, and hands over.
+    ///
+    /// Fails if it is no such socket, or its file is gone.
+    pub fn inherit(fd: OwnedFd) -> io::Result<Self> {
+        let kind = nix_socket::getsockopt(&fd, nix_socket::sockopt::SockType)?;
+        if kind != SockType::SeqPacket || !nix_socket::getsockopt(&fd, AcceptConn)? {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let name = nix_socket::getsockname::<UnixAddr>(fd.as_raw_fd())?;
+        let path = name.path().ok_or(io::ErrorKind::InvalidInput)?;
+        let file = SocketFile::find(path)?;
+        Ok(Self { fd, file })
+    }
+
+    /// Whether its file is the one at `path`, which is absolute.
+    pub fn is_at(&self, path: &Path) -> bool {
+        self.file.is_at(path)
     }
 
     /// The next client, and the number of the user who started it, as the kernel knows it

@@ -65,6 +65,11 @@ impl SocketFile {
         })
     }
 
+    /// Whether this is the file at `path`.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        self.path == path
+    }
+
     /// The metadata of the file, unless another has taken its place or it is gone.
     fn metadata(&self) -> io::Result<Option<fs::Metadata>> {
         match fs::symlink_metadata(&self.path) {

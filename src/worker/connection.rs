@@ -165,7 +165,7 @@ impl Connection {
         let shared = Rc::clone(&self.shared);
         let drain = shared.drain.notified();
         if !shared.keeps_connections() {
-            return Err(NoRequest::Silence);
+            return self.last_request();
         }
         self.input.release();
         if self.output.is_empty() {
@@ -177,8 +177,17 @@ impl Connection {
                 Ok(true) => Ok(()),
                 Ok(false) | Err(_) => Err(NoRequest::Silence),
             },
-            () = drain => Err(NoRequest::Silence),
+            () = drain => self.last_request(),
             () = tokio::time::sleep(shared.keep_alive) => Err(NoRequest::Silence),
+        }
+    }
+
+    /// A request that has arrived before the connection could be closed is answered still.
+    fn last_request(&mut self) -> Result<(), NoRequest> {
+        if self.wire.fill_now(&mut self.input) {
+            Ok(())
+        } else {
+            Err(NoRequest::Silence)
         }
     }
 }

@@ -13,6 +13,7 @@ mod connection;
 mod drain;
 mod pump;
 mod route;
+mod serving;
 mod shared;
 mod wire;
 

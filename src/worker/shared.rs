@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::admission::Gate;
 use super::route::Routes;
+use super::serving::Requests;
 use crate::config;
 use crate::host;
 use crate::http::date::{DATE_BYTES, imf_fixdate};
@@ -56,6 +57,7 @@ pub(super) struct Shared {
     busy: Notify,
     connections: Cell<usize>,
     in_flight: Cell<u64>,
+    requests: RefCell<Requests>,
     date: RefCell<(u64, [u8; DATE_BYTES])>,
 }
 
@@ -87,6 +89,7 @@ impl Shared {
             busy: Notify::new(),
             connections: Cell::new(0),
             in_flight: Cell::new(0),
+            requests: RefCell::default(),
             date: RefCell::new((0, imf_fixdate(0))),
         }
     }
@@ -185,7 +188,11 @@ impl Drop for Counted {
 }
 
 /// A request, while an instance works on it.
-pub(super) struct InFlight(Rc<Shared>);
+pub(super) struct InFlight {
+    shared: Rc<Shared>,
+    /// Its name among the requests in flight.
+    request: usize,
+}
 
 impl InFlight {
     pub(super) fn new(shared: &Rc<Shared>, app: &str, method: &str, path: &str) -> Self {
@@ -197,18 +204,23 @@ impl InFlight {
         slot.set_in_flight(shared.in_flight.get());
         slot.count_request();
         shared.worn.count();
-        slot.begin_serving(app, method, path, clock::monotonic_ms());
-        Self(Rc::clone(shared))
+        let now_ms = clock::monotonic_ms();
+        let mut requests = shared.requests.borrow_mut();
+        let request = requests.begin(slot, (app, method, path), now_ms);
+        Self {
+            shared: Rc::clone(shared),
+            request,
+        }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.set(self.0.in_flight.get() - 1);
-        self.0.slot().set_in_flight(self.0.in_flight.get());
-        if self.0.in_flight.get() == 0 {
-            self.0.slot().end_serving();
-        }
+        let shared = &self.shared;
+        shared.in_flight.set(shared.in_flight.get() - 1);
+        shared.slot().set_in_flight(shared.in_flight.get());
+        let mut requests = shared.requests.borrow_mut();
+        requests.end(shared.slot(), self.request);
     }
 }
 
@@ -257,8 +269,11 @@ impl Heartbeat {
         }
     }
 
-    /// Says that the worker sleeps until something happens, and owes no sign of life.
+    /// Says that the worker sleeps until something happens, and owes no sign of life; but while
+    /// requests are in flight it does, or nobody would see that it was stopped meanwhile.
     pub(super) fn sleep(&self) {
-        self.slot().set_alive_until(crate::scoreboard::NEVER);
+        if self.slot().in_flight() == 0 {
+            self.slot().set_alive_until(crate::scoreboard::NEVER);
+        }
     }
 }

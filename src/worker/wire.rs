@@ -46,6 +46,12 @@ impl Wire {
         }
     }
 
+    /// Adds what has arrived already to the buffer; whether there was anything.
+    pub(super) fn fill_now(&self, buffer: &mut Buffer) -> bool {
+        let bytes = buffer.room();
+        matches!(self.0.get_ref().read_to_spare(bytes), Ok(count) if count > 0)
+    }
+
     /// Writes all of `head` and then of `data`, and leaves `head` empty.
     pub(super) async fn write(&self, head: &mut BytesMut, mut data: &[u8]) -> io::Result<()> {
         while !head.is_empty() || !data.is_empty() {

@@ -100,7 +100,7 @@ fn an_embedder_learns_of_its_childrens_lives() {
     embed.line(&["gone: role=worker slot=0", "signal SIGKILL"]);
     embed.line(&["ready: role=worker slot=0"]);
     embed.signal(Signal::SIGHUP);
-    // The example does not say how to plan again.
-    embed.line(&["ReloadFailed(2"]);
+    embed.line(&["ready: role=worker slot=0 gen=2"]);
+    embed.line(&["generation 2 serves"]);
     embed.stop();
 }

@@ -3,7 +3,7 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{Client, Server, Start, until};
+use crate::harness::{Client, Load, Server, Start, until};
 
 fn signal_process(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).expect("the process can be signalled");
@@ -120,7 +120,41 @@ fn the_graceful_timeout_ends_a_stop_that_would_take_too_long() {
     server.get("/?ms=1").is(200, "slept 1 ms\n");
     server.signal(Signal::SIGTERM);
     assert!(client.is_closed());
-    server.expect_errors();
+    let line = server.wait_log(&["WARN role=worker slot=0", "did not finish in time"]);
+    let what = "app=wasi-sleep request=\"GET /?ms=86400000\" age_ms=";
+    assert!(line.contains(what), "{line}");
+    assert!(line.ends_with(" in_flight=1"), "{line}");
+    server.stopped();
+}
+
+#[test]
+fn a_stop_under_steady_connections_comes_to_its_end() {
+    let start = Start::app("hello").args(["-w", "2", "--graceful-timeout", "3600"]);
+    let mut server = start.start();
+    let load = Load::on(server.address(), "/", 8);
+    load.more(100);
+    server.signal(Signal::SIGTERM);
+    server.stopped();
+    load.end();
+}
+
+#[test]
+fn who_comes_before_a_stop_and_asks_after_it_has_begun_is_answered() {
+    let mut server = Start::app("echo")
+        .args(["--worker-connections", "1"])
+        .start();
+    let mut holds_the_only_place = server.connect();
+    holds_the_only_place.begin_echo();
+    // It waits in the kernel, and has sent nothing.
+    let mut waiting = server.connect();
+    server.signal(Signal::SIGTERM);
+    let address = server.address().clone();
+    until("the listener is closed", || {
+        Client::try_connect(&address).is_err()
+    });
+    waiting.post("/", "late").is(200, "late");
+    assert!(waiting.is_closed());
+    holds_the_only_place.finish_echo();
     server.stopped();
 }
 
@@ -146,6 +180,49 @@ fn a_quick_stop_can_follow_a_graceful_one() {
     server.wait_log(&["stopping gracefully"]);
     server.signal(Signal::SIGINT);
     assert!(client.is_closed());
+    server.stopped();
+}
+
+#[test]
+fn a_second_order_to_stop_is_more_urgent_than_the_first() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let start =
+            Start::app("wasi-stream").args(["--timeout", "0", "--graceful-timeout", "3600"]);
+        let mut server = start.start();
+        let mut client = streaming(&server, 2, 86_400_000);
+        server.signal(Signal::SIGTERM);
+        server.wait_log(&["role=arbiter stopping gracefully"]);
+        server.signal(signal);
+        assert!(client.is_closed());
+        server.stopped();
+        assert!(server.log().contains("role=arbiter stopping quickly"));
+    }
+}
+
+#[test]
+fn a_second_order_to_stop_quickly_kills_what_does_not_end() {
+    let mut server = Start::app("hello").start();
+    let stuck = server.worker();
+    signal_process(stuck, Signal::SIGSTOP);
+    server.signal(Signal::SIGINT);
+    server.wait_log(&["role=arbiter stopping quickly"]);
+    server.signal(Signal::SIGINT);
+    server.wait_log(&["role=arbiter stopping now"]);
+    server.stopped();
+    // Its time was not waited for.
+    assert!(!server.log().contains("did not finish in time"));
+    server.wait_log(&[&format!("pid={stuck} "), "SIGKILL"]);
+}
+
+#[test]
+fn terminating_the_whole_group_as_a_service_manager_does_finishes_what_is_in_flight() {
+    let mut server = Start::app("echo").args(["-w", "2"]).start();
+    server.workers(2);
+    let mut client = server.connect();
+    client.begin_echo();
+    server.signal_all(Signal::SIGTERM);
+    server.wait_log(&["stopping gracefully"]);
+    client.finish_echo();
     server.stopped();
 }
 
@@ -218,7 +295,7 @@ fn ttin_and_ttou_change_the_number_of_workers() {
 }
 
 #[test]
-fn other_signals_to_all_processes_do_no_harm() {
+fn signals_for_the_arbiter_do_nothing_to_workers() {
     let server = Start::app("hello").args(["-w", "2"]).start();
     let before = server.workers(2);
     server.get("/").is(200, "hello\n");
@@ -227,17 +304,64 @@ fn other_signals_to_all_processes_do_no_harm() {
         Signal::SIGUSR1,
         Signal::SIGUSR2,
         Signal::SIGWINCH,
+        Signal::SIGTTIN,
+        Signal::SIGTTOU,
         Signal::SIGPIPE,
     ] {
         for pid in &before {
             signal_process(*pid, signal);
         }
-        if signal != Signal::SIGHUP {
-            server.signal(signal);
-        }
         server.get("/").is(200, "hello\n");
     }
     assert_eq!(server.workers(2), before);
+}
+
+#[test]
+fn signals_that_are_for_nobody_or_come_at_the_wrong_time_do_nothing_to_the_arbiter() {
+    let server = Start::app("hello").start();
+    let before = server.worker();
+    for signal in [Signal::SIGUSR1, Signal::SIGWINCH, Signal::SIGPIPE] {
+        server.signal(signal);
+    }
+    server.wait_log(&["WARN role=arbiter SIGWINCH ignored", "no daemon"]);
+    server.get("/").is(200, "hello\n");
+    assert_eq!(server.worker(), before);
+}
+
+#[test]
+fn hup_to_all_processes_is_one_reload() {
+    let server = Start::app("hello").args(["-w", "2"]).start();
+    let before = server.workers(2);
+    let load = Load::on(server.address(), "/", 2);
+    load.more(20);
+    server.signal_all(Signal::SIGHUP);
+    server.wait_log(&["role=arbiter generation 2 serves"]);
+    until("the old workers have left", || {
+        let now = server.workers_now();
+        now.len() == 2 && !now.iter().any(|pid| before.contains(pid))
+    });
+    load.more(20);
+    load.none_was_lost();
+    assert!(!server.log().contains("generation 3"));
+}
+
+#[test]
+fn usr2_to_all_processes_is_one_upgrade() {
+    let mut server = Start::app("hello").args(["-w", "2"]).start();
+    server.workers(2);
+    let load = Load::on(server.address(), "/", 2);
+    load.more(20);
+    server.signal_all(Signal::SIGUSR2);
+    let successor = server.wait_log(&["role=successor", " serves"]);
+    let pid = successor
+        .split(" pid=")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next());
+    let new = pid.and_then(|pid| pid.parse().ok()).expect("a number");
+    server.hand_over(new);
+    load.more(20);
+    load.none_was_lost();
+    assert_eq!(server.successors(), [new]);
 }
 
 #[test]
@@ -299,4 +423,22 @@ fn workers_without_an_arbiter_finish_and_end() {
     assert_eq!(rest(&mut client), "chunk 1\nchunk 2\nchunk 3\n");
     assert_eq!(server.wait_exit().code(), None);
     server.no_process_is_left();
+}
+
+#[test]
+fn a_request_that_came_with_the_order_to_stop_is_the_last_of_its_connection() {
+    let mut server = Start::app("hello").start();
+    let worker = server.worker();
+    let mut client = server.connect();
+    client.get("/").is(200, "hello\n");
+    // The worker finds the order and the request when it goes on.
+    signal_process(worker, Signal::SIGSTOP);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    server.signal(Signal::SIGTERM);
+    server.wait_log(&["stopping gracefully"]);
+    signal_process(worker, Signal::SIGCONT);
+    let response = client.response();
+    response.is(200, "hello\n");
+    assert_eq!(response.field("connection"), Some("close"));
+    server.stopped();
 }

@@ -74,7 +74,7 @@ impl Fleet {
         if features.retirements {
             settings.push_str(&format!("max-worker-memory = {WORKER_MEMORY}\n"));
             settings.push_str("worker-memory-samples = 2\nworker-memory-interval = 1\n");
-            settings.push_str("max-requests = 3000\nmax-requests-jitter = 1000\n");
+            settings.push_str("max-requests = 700\nmax-requests-jitter = 500\n");
         }
         let mut start = Start::config(&format!("{settings}{APPS}"));
         let folder = start.folder();
@@ -164,10 +164,7 @@ impl Fleet {
                 processes::backlog(port) > 1
             });
         }
-        let held = stopped
-            .iter()
-            .flat_map(|pid| processes::client_ports(port, *pid));
-        ledger.will_kill(held.collect());
+        ledger.will_kill(processes::client_ports(port, &stopped));
         for pid in &stopped {
             // It is stopped, so it is still there.
             kill(Pid::from_raw(*pid), Signal::SIGKILL).expect("a stopped process can be killed");

@@ -123,37 +123,34 @@ impl Caller {
 pub(crate) struct Hog {
     caller: Caller,
     connection: Option<Connection>,
-    rest: Vec<u8>,
 }
 
 impl Hog {
-    /// Begins a request with a body of so many bytes.
-    pub(crate) fn begin(address: SocketAddr, ledger: &Arc<Ledger>, bytes: usize) -> Self {
-        let mut caller = Caller::new(address, ledger, Kind::Hog);
-        let mut request = post(&pattern(bytes));
-        let rest = request.split_off(request.len() - 1);
-        let mut connection = caller.connection();
-        if let Some(open) = &mut connection
-            && let Err(broken) = open.send(&request)
-        {
-            caller.lost(open, broken.to_string());
-            connection = None;
-        }
-        Self {
+    /// Begins a request with this body.
+    pub(crate) fn begin(address: SocketAddr, ledger: &Arc<Ledger>, body: &[u8]) -> Self {
+        let caller = Caller::new(address, ledger, Kind::Hog);
+        let mut hog = Self {
+            connection: None,
             caller,
-            connection,
-            rest,
+        };
+        let request = post(body);
+        if let Some(mut connection) = hog.caller.connection() {
+            match connection.send(&request[..request.len() - 1]) {
+                Ok(()) => hog.connection = Some(connection),
+                Err(broken) => hog.caller.lost(&connection, broken.to_string()),
+            }
         }
+        hog
     }
 
     /// Sends the end of the body, and checks that all of it comes back.
-    pub(crate) fn end(mut self, bytes: usize) {
+    pub(crate) fn end(mut self, body: &[u8]) {
         let Some(mut connection) = self.connection.take() else {
             return;
         };
-        match connection.exchange(&self.rest) {
+        match connection.exchange(&body[body.len() - 1..]) {
             Ok(response) => self.caller.check(connection, response, |response| {
-                response.body.ends_with(&pattern(bytes))
+                response.body.ends_with(body)
             }),
             Err(broken) => self.caller.lost(&connection, broken.to_string()),
         }

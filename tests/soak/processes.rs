@@ -102,33 +102,34 @@ struct Row {
 fn rows(server_port: u16) -> Vec<Row> {
     const ESTABLISHED: &str = "01";
     let table = fs::read_to_string("/proc/net/tcp").expect("/proc can be read");
+    let port = |address: &str| u16::from_str_radix(address.split_once(':')?.1, 16).ok();
     let row = |line: &str| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let port = |at: usize| {
-            let (_, port) = fields.get(at)?.split_once(':')?;
-            u16::from_str_radix(port, 16).ok()
-        };
-        let row = Row {
-            client_port: port(2)?,
-            is_established: *fields.get(3)? == ESTABLISHED,
-            inode: fields.get(9)?.parse().ok()?,
-        };
-        (port(1)? == server_port).then_some(row)
+        // Most rows are closed connections of clients: they are not looked at any further.
+        let mut fields = line.split_whitespace().skip(1);
+        if port(fields.next()?)? != server_port {
+            return None;
+        }
+        Some(Row {
+            client_port: port(fields.next()?)?,
+            is_established: fields.next()? == ESTABLISHED,
+            inode: fields.nth(5)?.parse().ok()?,
+        })
     };
     table.lines().skip(1).filter_map(row).collect()
 }
 
-/// The ports of the clients whose connections a process holds.
+/// The ports of the clients whose connections these processes hold.
 ///
 /// The kernel does not write its table in one piece, and a row may slip through while others come
 /// and go: it is read several times.
-pub(crate) fn client_ports(server_port: u16, pid: i32) -> BTreeSet<u16> {
+pub(crate) fn client_ports(server_port: u16, pids: &[i32]) -> BTreeSet<u16> {
     const READINGS: usize = 3;
     let inode = |target: String| {
         let number = target.strip_prefix("socket:[")?.strip_suffix(']')?;
         number.parse::<u64>().ok()
     };
-    let held: BTreeSet<u64> = links(pid).into_values().filter_map(inode).collect();
+    let all = pids.iter().flat_map(|pid| links(*pid).into_values());
+    let held: BTreeSet<u64> = all.filter_map(inode).collect();
     let seen = (0..READINGS).flat_map(|_| rows(server_port));
     seen.filter(|row| held.contains(&row.inode))
         .map(|row| row.client_port)

@@ -65,7 +65,8 @@ impl World {
                     self.abandoned = u32::MAX;
                 }
             }
-            Action::ReopenLogs => {}
+            Action::ReopenLogs(None) => {}
+            Action::ReopenLogs(Some(client)) => self.reply(client, &Ok(String::new())),
             Action::TellPredecessor(message) => self.tell_predecessor(&message),
             Action::Promote => {
                 let gone = !self.circumstances.predecessor && !self.history.promoted;
@@ -442,17 +443,15 @@ impl World {
                 self.now.reload_failed = true;
                 self.tally.add("a reload that fails");
             }
-            Notice::Upgrading(_) => {
-                if self.current().settings.upgrade == Upgrade::Auto {
-                    self.held = Held::Leaving;
-                }
+            Notice::Upgrading(_) if self.current().settings.upgrade == Upgrade::Auto => {
+                self.held = Held::Leaving;
             }
             Notice::Upgraded(_) => {
                 self.check(self.successor() == Some(true), "the successor is not ready");
                 self.now.upgraded = true;
                 self.tally.add("an upgrade that succeeds");
             }
-            Notice::UpgradeFailed(..) => {
+            Notice::UpgradeFailed(..) | Notice::SuccessorLeft(_) => {
                 self.now.upgrade_failed = true;
                 self.tally.add("an upgrade that fails");
             }

@@ -88,7 +88,9 @@ impl World {
         };
         let interval_ms = (timeout_ms / 8).clamp(250, 5000);
         let overdue = self.children.iter().any(|(id, child)| {
-            let limit_ms = interval_ms + child.excused_ms;
+            // After lost time the first look is a pardon.
+            let looks = if child.excused_ms > 0 { 2 } else { 1 };
+            let limit_ms = looks * interval_ms + child.excused_ms;
             let limit_ms = limit_ms.saturating_add(self.heartbeat_timeout_ms(*id));
             let since_ms = child.frozen_ms.map(|at_ms| at_ms.max(made.adopted_ms));
             let silent = since_ms.is_some_and(|at_ms| self.now_ms > at_ms.saturating_add(limit_ms));

@@ -1,4 +1,4 @@
-//! Defines the generations of the simulated world: what each is made from, and what was done for it.
+//! Defines the generations of the simulated world: what each is made from, and how far it has come.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -250,7 +250,9 @@ fn ask(request: &Request) -> Result<Answered, String> {
 fn unreachable(path: &Path, error: &io::Error) -> String {
     let advice = match error.kind() {
         io::ErrorKind::NotFound => "does a server run with this --control-socket?",
-        io::ErrorKind::ConnectionRefused => "no server listens there, or none any more",
+        io::ErrorKind::ConnectionRefused => {
+            "no server listens there any more; does one run with this --control-socket?"
+        }
         io::ErrorKind::PermissionDenied => "only the server's user and root may",
         io::ErrorKind::WouldBlock => "too many others are asking; try again",
         _ => "is it the --control-socket of a server?",

@@ -1,6 +1,6 @@
 //! Defines the settings of HTTP, of compiling and of the log.
 //!
-//! Invariant: a reload can change every one of them.
+//! Invariant: a reload can change every one that is not marked `at_start`.
 
 use std::time::Duration;
 
@@ -115,6 +115,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     ),
     Setting {
         aliases: &["log-file"],
+        at_start: true,
         ..setting(
             Group::Logging,
             "error-logfile",

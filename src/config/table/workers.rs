@@ -1,6 +1,6 @@
 //! Defines the settings of listeners and workers, and of what replaces workers.
 //!
-//! Invariant: a reload can change every one that is not marked `at_start`.
+//! Invariant: a reload can change every one of them.
 
 use std::time::Duration;
 
@@ -217,20 +217,17 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Time that the new program of an upgrade has from its start until its workers are ready. \
          After it the new program is ended, and the old server goes on.",
     ),
-    Setting {
-        at_start: true,
-        ..setting(
-            Group::Reloading,
-            "reload",
-            "false",
-            Scope::Server(Kind::Flag {
-                at: |config| &mut config.reload,
-            }),
-            "Reload when a component or the settings file has changed. This is for development: \
-             the reload waits until the files have settled, and if the new state is broken the \
-             log says why and the old workers go on.",
-        )
-    },
+    setting(
+        Group::Reloading,
+        "reload",
+        "false",
+        Scope::Server(Kind::Flag {
+            at: |config| &mut config.reload,
+        }),
+        "Reload when a component or the settings file has changed. This is for development: the \
+         reload waits until the files have settled, and if the new state is broken the log says \
+         why and the old workers go on.",
+    ),
     Setting {
         flag: Some("reload-extra-file"),
         ..setting(

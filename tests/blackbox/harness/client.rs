@@ -370,6 +370,23 @@ impl Client {
         Ok((size > 0).then_some(chunk))
     }
 
+    /// Begins to ask the guest `echo`: the request is in flight until [`finish_echo`](Self::finish_echo).
+    pub(crate) fn begin_echo(&mut self) {
+        self.send(
+            "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n",
+        );
+        assert_eq!(self.head().status, 200);
+        assert_eq!(self.chunk().unwrap().unwrap(), b"first");
+    }
+
+    /// Sends the end of such a request, and checks that the rest of the response is whole.
+    pub(crate) fn finish_echo(&mut self) {
+        self.send("4\r\nlast\r\n0\r\n\r\n");
+        let last = self.chunk().expect("the response goes on");
+        assert_eq!(last.as_deref(), Some(&b"last"[..]));
+        assert_eq!(self.chunk().expect("the response is whole"), None);
+    }
+
     /// Waits until the server closes the connection, and says whether it sent nothing before.
     pub(crate) fn is_closed(&mut self) -> bool {
         match self.input.fill_buf() {

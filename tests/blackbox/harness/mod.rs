@@ -2,13 +2,18 @@
 //! patience.
 
 mod client;
+mod load;
+mod log;
 mod process;
 mod server;
+mod start;
 mod upstream;
 
 pub(crate) use client::{Address, Client, Response};
+pub(crate) use load::Load;
 pub(crate) use process::{Process, limited};
-pub(crate) use server::{Server, Start};
+pub(crate) use server::Server;
+pub(crate) use start::Start;
 pub(crate) use upstream::Upstream;
 
 use std::path::PathBuf;

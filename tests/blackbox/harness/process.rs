@@ -46,11 +46,38 @@ impl Process {
         Self::status(pid, "VmHWM:") * 1024
     }
 
+    /// How many times it has gone to sleep: with one thread, as many as it has woken up.
+    pub(crate) fn voluntary_switches(pid: i32) -> u64 {
+        Self::status(pid, "voluntary_ctxt_switches:")
+    }
+
     fn status(pid: i32, key: &str) -> u64 {
+        let numbers = Self::numbers(pid, key);
+        let first = numbers.first().copied();
+        first.unwrap_or_else(|| panic!("no number is {key}"))
+    }
+
+    /// The numbers of a line of its status: see proc_pid_status(5).
+    pub(crate) fn numbers(pid: i32, key: &str) -> Vec<u64> {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
         let line = status.lines().find_map(|line| line.strip_prefix(key));
-        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        number.unwrap_or_else(|| panic!("no {key} in {status}"))
+        let line = line.unwrap_or_else(|| panic!("no {key} in {status}"));
+        let words = line.split_whitespace();
+        words.map_while(|word| word.parse().ok()).collect()
+    }
+
+    /// What ps(1) shows in the place of its command line; nothing if it is gone.
+    pub(crate) fn title(pid: i32) -> String {
+        let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        text.trim_end_matches('\0').replace('\0', " ")
+    }
+
+    /// The processes that have this parent now.
+    pub(crate) fn children(parent: i32) -> Vec<i32> {
+        let all = Self::all().into_iter();
+        let children = all.filter(|process| process.parent == parent);
+        children.map(|process| process.pid).collect()
     }
 }
 

@@ -1,0 +1,166 @@
+//! Tests of reloads that fail: the old generation goes on untouched, and one line says why.
+
+use std::fs;
+use std::net::TcpListener;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{Server, Start};
+use crate::reload::{HELLO, answers, generation, reload};
+
+/// Checks that a reload with these settings fails, that one line of the arbiter says why, and that
+/// the workers that were there go on.
+#[track_caller]
+fn fails(settings: &str, reason: &[&str]) -> Server {
+    let mut server = Start::config(&generation(1, "workers = 2")).start();
+    server.expect_errors();
+    fails_on(&server, settings, reason);
+    server
+}
+
+fn fails_on(server: &Server, settings: &str, reason: &[&str]) {
+    let before = server.workers(2);
+    let mut client = server.connect();
+    client.begin_echo();
+    server.reconfigure(settings);
+    server.signal(Signal::SIGHUP);
+    let failed = "role=arbiter generation 2 failed, the one before goes on: ";
+    let line = server.wait_log(&[failed]);
+    for part in reason {
+        assert!(line.contains(part), "{part} is not in: {line}");
+    }
+    answers(server, 1);
+    client.finish_echo();
+    assert_eq!(server.workers(2), before);
+    let log = server.log();
+    let errors = log
+        .lines()
+        .filter(|line| line.contains(" ERROR role=arbiter "));
+    assert_eq!(errors.collect::<Vec<_>>(), [line]);
+}
+
+#[test]
+fn a_reload_of_a_file_that_is_no_toml_fails() {
+    fails("[apps.hello\n", &["rgunicorn.toml:1"]);
+}
+
+#[test]
+fn a_reload_of_a_file_that_is_gone_fails() {
+    let mut server = Start::config(&generation(1, "workers = 2")).start();
+    server.expect_errors();
+    let before = server.workers(2);
+    fs::remove_file(server.folder().join("rgunicorn.toml")).unwrap();
+    server.signal(Signal::SIGHUP);
+    server.wait_log(&["ERROR role=arbiter generation 2 failed", "rgunicorn.toml"]);
+    assert_eq!(server.workers(2), before);
+}
+
+#[test]
+fn a_reload_with_an_unknown_key_fails() {
+    fails(
+        &format!("wrokers = 2\n{HELLO}"),
+        &["rgunicorn.toml:1:1", "wrokers", "workers"],
+    );
+}
+
+#[test]
+fn a_reload_tells_all_mistakes_in_one_line() {
+    fails(
+        &format!("timeout = 'soon'\nkeep-alive = 'long'\n{HELLO}"),
+        &["timeout", "keep-alive"],
+    );
+}
+
+#[test]
+fn a_reload_with_a_component_that_is_not_there_fails() {
+    fails(
+        "[apps.gone]\ncomponent = '/nowhere/gone.wasm'\n",
+        &["/nowhere/gone.wasm", "No such file"],
+    );
+}
+
+#[test]
+fn a_reload_with_a_component_that_imports_what_nobody_has_fails() {
+    fails(
+        "[apps.kv]\ncomponent = '{app-unknown-import}'\n",
+        &["app-unknown-import.wasm", "acme:kv/store"],
+    );
+}
+
+#[test]
+fn a_reload_with_a_component_that_is_no_wasm_fails() {
+    fails(
+        "[apps.text]\ncomponent = '{load-text}'\n",
+        &["load-text.wasm", "not a WebAssembly component"],
+    );
+}
+
+#[test]
+fn a_reload_with_a_component_that_cannot_be_compiled_fails() {
+    fails(
+        "[apps.half]\ncomponent = '{load-half}'\n",
+        &["load-half.wasm", "not a WebAssembly component"],
+    );
+}
+
+#[test]
+fn a_reload_whose_compiler_needs_too_long_fails() {
+    fails(
+        "cache-dir = 'none'\ncompile-timeout = 1\n[apps.slow]\ncomponent = '{python}'\n",
+        &["the loader died", "SIGXCPU"],
+    );
+}
+
+#[test]
+fn a_reload_whose_workers_trap_in_boot_fails() {
+    fails(
+        "workers = 2\n[apps.trap]\ncomponent = '{app-boot-trap}'\n",
+        &["apps.trap", "cannot make an instance", "unreachable"],
+    );
+}
+
+#[test]
+fn a_reload_whose_workers_hang_in_boot_fails() {
+    fails(
+        "workers = 2\nboot-timeout = 1\n[apps.spin]\ncomponent = '{app-boot-spin}'\n",
+        &["worker", "was not ready in time"],
+    );
+}
+
+#[test]
+fn a_reload_with_a_port_in_use_fails() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    fails(
+        &format!("bind = ['127.0.0.1:0', '{address}']\n{HELLO}"),
+        &[&address.to_string(), "in use"],
+    );
+}
+
+#[test]
+fn a_reload_that_fails_leaves_no_socket_behind() {
+    let bind = "bind = ['127.0.0.1:0', 'unix:new.socket']\n";
+    let server = fails(
+        &format!("{bind}[apps.gone]\ncomponent = '/nowhere/gone.wasm'\n"),
+        &["/nowhere/gone.wasm"],
+    );
+    assert!(!server.folder().join("new.socket").exists());
+}
+
+#[test]
+fn a_reload_that_fails_leaves_the_log_as_it_was() {
+    let server = fails(
+        "log-level = 'debug'\n[apps.gone]\ncomponent = '/nowhere/gone.wasm'\n",
+        &["/nowhere/gone.wasm"],
+    );
+    server.signal(Signal::SIGTTIN);
+    server.wait_log(&["role=arbiter workers=3"]);
+    assert!(!server.log().contains("received SIGTTIN"));
+}
+
+#[test]
+fn a_reload_works_when_what_was_wrong_is_mended() {
+    let server = fails("workers = 'many'\n", &["workers"]);
+    reload(&server, 3, &generation(3, "workers = 2"));
+    answers(&server, 3);
+}
