@@ -243,6 +243,9 @@ fn why_it_ended(child: &Record, reason: ExitReason) -> String {
     match (&child.failure, child.verdict) {
         (Some((_, reason)), _) => reason.clone(),
         (None, Some(verdict)) => format!("{what} {verdict}"),
+        (None, None) if reason.is_out_of_cpu_time() => {
+            format!("{what} needed more CPU time than compile-timeout allows")
+        }
         (None, None) => format!("{what} died: {reason}"),
     }
 }

@@ -140,11 +140,8 @@ impl State {
             actions.push(Action::CloseListeners { unlink: !shared });
             self.answer_waiting(&Err(STOPPING.to_owned()), actions);
         }
-        if !shared {
-            self.abandoned = u32::MAX;
-        }
         let leave_by_ms = now_ms + self.graceful_timeout_ms();
-        let abandoned = self.abandoned;
+        let abandoned = self.abandoned();
         for child in self.children.iter_mut() {
             match (child.id.place, urgency) {
                 (Place::Successor, _) if child.standing == Standing::Ready => {}
@@ -202,7 +199,7 @@ impl State {
             return Err(STOPPING);
         }
         let leave_by_ms = now_ms + self.graceful_timeout_ms();
-        let abandoned = self.abandoned;
+        let abandoned = self.abandoned();
         let child = child.and_then(|id| self.children.get_mut(id));
         match child.map(|child| (child.standing, child)) {
             Some((Standing::Booting { .. } | Standing::Ready, child)) => {

@@ -138,7 +138,7 @@ impl State {
             return self.stop(now_ms, Urgency::Quick, code, &reason, actions);
         }
         let leave_by_ms = now_ms + self.graceful_timeout_ms();
-        let abandoned = self.abandoned;
+        let abandoned = self.abandoned();
         let Some(number) = self.candidate.take().map(|candidate| candidate.number) else {
             return;
         };

@@ -83,7 +83,7 @@ impl State {
     /// in slots that are too many, and the older generations.
     fn relieve(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
         let leave_by_ms = now_ms + self.graceful_timeout_ms();
-        let (is_held, abandoned) = (self.is_held(), self.abandoned);
+        let (is_held, abandoned) = (self.is_held(), self.abandoned());
         let (mut number, mut missing, mut wanted) = (0, 0, Vec::new());
         if let Some(current) = &self.current {
             (number, missing) = (current.number, current.settings.max_unavailable);

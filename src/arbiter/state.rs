@@ -194,6 +194,16 @@ impl State {
         both.find(|generation| generation.number == number)
     }
 
+    /// Up to which generation children listen where nobody else of this server does any more: all,
+    /// if none of its workers is to go on. A successor may do without an address that it has.
+    pub(super) fn abandoned(&self) -> u32 {
+        if self.stopping.is_some() || self.is_held() {
+            u32::MAX
+        } else {
+            self.abandoned
+        }
+    }
+
     pub(super) fn graceful_timeout_ms(&self) -> u64 {
         self.newest()
             .map_or(0, |generation| generation.settings.graceful_timeout_ms)
@@ -264,7 +274,13 @@ impl State {
         if let Some(child) = self.children.get_mut(id) {
             child.failure = Some((code, reason.clone()));
         }
-        actions.push(Action::Log(Notice::Failed(id, reason)));
+        // The end of a reload or an upgrade tells the reason, once.
+        let serves = self.current.as_ref().map(|current| current.number);
+        let is_told =
+            id.place == Place::Successor || serves.is_some_and(|serves| serves < id.generation);
+        if !is_told {
+            actions.push(Action::Log(Notice::Failed(id, reason)));
+        }
         self.expect_end(now_ms, id, LEAVE_MS);
     }
 

@@ -22,9 +22,9 @@ const WORN: u8 = 133;
 /// What the arbiter tells a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ToChild {
-    /// Nobody accepts any more: take whoever waits already, finish what is in flight, and exit.
+    /// This server accepts no more: take whoever waits already, finish what is in flight, and exit.
     Drain,
-    /// Others go on accepting: accept nothing new, finish what is in flight, and exit.
+    /// Others of it go on accepting: accept nothing new, finish what is in flight, and exit.
     Retire,
     /// Write the log to the one file that comes with the frame.
     ReopenLog,

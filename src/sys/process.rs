@@ -70,6 +70,13 @@ pub enum ExitReason {
     Signaled(i32),
 }
 
+impl ExitReason {
+    /// Whether the kernel has ended it for using more CPU time than it may, see [`limit_cpu`].
+    pub fn is_out_of_cpu_time(self) -> bool {
+        self == Self::Signaled(libc::SIGXCPU)
+    }
+}
+
 impl fmt::Display for ExitReason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

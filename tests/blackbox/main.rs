@@ -9,13 +9,18 @@ mod harness;
 
 mod boot;
 mod configuration;
+mod container;
+mod control;
+mod daemon;
 mod embed;
 mod failures;
 mod heartbeat;
 mod http;
+mod identity;
 mod limits;
 mod log;
 mod outbound;
+mod process;
 mod reload;
 mod reload_failures;
 mod retirement;

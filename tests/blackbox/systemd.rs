@@ -215,6 +215,7 @@ fn an_upgrade_tells_the_new_main_process_and_never_that_the_service_stops() {
     server.hand_over(new);
     let mut messages = manager.until(&format!("MAINPID={new}"));
     // Whoever speaks from now on is the new one.
+    server.wait_log(&["the server that started this one has left"]);
     server.signal(Signal::SIGHUP);
     messages.extend(manager.until("RELOADING=1"));
     assert!(!says(&messages, "STOPPING=1"), "{messages:?}");

@@ -110,10 +110,12 @@ fn the_program_that_is_started_is_the_one_that_the_name_leads_to_now() {
 fn nobody_is_turned_away_during_upgrades() {
     let mut server = auto("workers = 2").start();
     let load = Load::on(server.address(), "/settings", 4);
-    for _ in 0..3 {
+    for upgrades in 1..=3 {
         load.more(50);
         let new = server.upgrade();
         server.hand_over(new);
+        // Before, it would refuse the next one.
+        server.wait_logs(&["the server that started this one has left"], upgrades);
     }
     load.more(50);
     load.none_was_lost();
@@ -149,6 +151,27 @@ fn who_waits_in_the_backlog_when_an_upgrade_begins_is_answered() {
         client.response().is(200, "NAME=old\n");
     }
     holds_the_only_place.finish_echo();
+    server.hand_over(new);
+}
+
+#[test]
+fn an_upgrade_answers_all_who_wait_at_an_address_that_the_new_settings_have_no_more() {
+    let mut server = auto("bind = ['127.0.0.1:0', '127.0.0.1:0']").start();
+    let removed = Address::of_url(&server.ready_lines(2)[1]);
+    let old = server.worker();
+    // It accepts nobody until the new program serves.
+    signal(old, Signal::SIGSTOP);
+    let mut waiting: Vec<Client> = (0..5).map(|_| Client::connect(&removed)).collect();
+    for client in &mut waiting {
+        client.send("GET /settings HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    }
+    server.reconfigure(&settings("new", "bind = '127.0.0.1:0'"));
+    let new = server.upgrade();
+    server.wait_log(&["goes on alone"]);
+    signal(old, Signal::SIGCONT);
+    for client in &mut waiting {
+        client.response().is(200, "NAME=old\n");
+    }
     server.hand_over(new);
 }
 

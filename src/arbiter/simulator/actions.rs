@@ -61,9 +61,7 @@ impl World {
                 let shared = self.successor() == Some(true) || self.circumstances.predecessor;
                 self.check(unlink != shared, "others listen there too, or do not");
                 self.history.closed = true;
-                if !shared {
-                    self.abandoned = u32::MAX;
-                }
+                self.abandoned = u32::MAX;
             }
             Action::ReopenLogs(None) => {}
             Action::ReopenLogs(Some(client)) => self.reply(client, &Ok(String::new())),
@@ -368,7 +366,8 @@ impl World {
         let Place::Slot { role, slot } = id.place else {
             return self.check(false, "nobody but who is in a slot takes orders");
         };
-        let expected = if id.generation <= self.abandoned {
+        let held = self.held != Held::No && self.successor() != Some(false);
+        let expected = if held || id.generation <= self.abandoned {
             ToChild::Drain
         } else {
             ToChild::Retire

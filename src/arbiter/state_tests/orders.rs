@@ -171,7 +171,7 @@ fn winch_retires_the_workers_of_a_daemon_until_a_reload() {
         ..Circumstances::default()
     };
     let (mut story, ids) = Story::running_in(daemon, 2, |_| {});
-    let held = [Action::Log(Notice::Held), retire(ids[0]), retire(ids[1])];
+    let held = [Action::Log(Notice::Held), drain(ids[0]), drain(ids[1])];
     assert_eq!(story.signal(Signal::Winch), held);
     story.exits(ids[0], 0);
     story.exits(ids[1], 0);

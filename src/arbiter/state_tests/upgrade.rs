@@ -28,7 +28,7 @@ fn a_server_leaves_to_its_successor_when_that_serves() {
     assert_eq!(actions[0], Action::Log(Notice::Upgraded(successor)));
     assert_eq!(actions[1], Action::Log(Notice::HandingOver(successor)));
     assert_eq!(replies(&actions), [(7, Ok(done))]);
-    assert_eq!(actions[3..], [retire(ids[0]), retire(ids[1])]);
+    assert_eq!(actions[3..], [drain(ids[0]), drain(ids[1])]);
     let why = "this server is leaving to the new program";
     assert_eq!(story.signal(Signal::Hup), ignored(Signal::Hup, why));
     assert_eq!(story.signal(Signal::Ttin), ignored(Signal::Ttin, why));
@@ -146,7 +146,7 @@ fn by_hand_both_serve_and_the_old_one_retires_its_workers_when_it_is_told() {
     let done = "the new program serves; the old one stays until it is told";
     assert_eq!(replies(&actions), [(7, Ok(done))]);
     assert_eq!(actions.len(), 2);
-    let held = [Action::Log(Notice::Held), retire(ids[0]), retire(ids[1])];
+    let held = [Action::Log(Notice::Held), drain(ids[0]), drain(ids[1])];
     assert_eq!(story.signal(Signal::Winch), held);
     story.exits(ids[0], 0);
     story.exits(ids[1], 0);
@@ -162,8 +162,8 @@ fn by_hand_both_serve_and_the_old_one_retires_its_workers_when_it_is_told() {
         stop(Urgency::Graceful),
         Action::Log(Notice::HandingOver(successor)),
         Action::CloseListeners { unlink: false },
-        retire(new[0]),
-        retire(new[1]),
+        drain(new[0]),
+        drain(new[1]),
     ];
     assert_eq!(actions, leaving);
     story.exits(new[0], 0);
@@ -191,7 +191,7 @@ fn winch_waits_until_the_successor_serves() {
         story.signal(Signal::Ttou);
         story.exits(more, 0);
         let actions = story.says(successor, FromChild::Ready);
-        assert_eq!(actions[1..], [retire(ids[0]), retire(ids[1])]);
+        assert_eq!(actions[1..], [drain(ids[0]), drain(ids[1])]);
         story.exits(ids[0], 0);
         story.exits(ids[1], 0);
         assert_eq!(story.tick(), [], "it stays until it is told");
@@ -212,7 +212,7 @@ fn a_daemon_whose_workers_are_held_can_be_upgraded() {
     assert_eq!(started[1].place, Place::worker(0), "somebody must serve");
     story.says(started[1], FromChild::Ready);
     let actions = story.says(started[0], FromChild::Ready);
-    assert_eq!(actions, [retire(started[1])]);
+    assert_eq!(actions, [drain(started[1])]);
     story.exits(started[1], 0);
     assert_eq!(story.tick(), end(ExitCode::Ok));
 }
@@ -317,8 +317,8 @@ fn a_successor_that_is_told_to_stop_leaves_the_rest_to_its_predecessor() {
         stop(Urgency::Graceful),
         Action::TellPredecessor(FromChild::Failed { code: 0, reason }),
         Action::CloseListeners { unlink: false },
-        retire(ids[0]),
-        retire(ids[1]),
+        drain(ids[0]),
+        drain(ids[1]),
     ];
     assert_eq!(story.signal(Signal::Term), stopping);
     assert_eq!(story.event(Event::PredecessorGone)[0], Action::Promote);

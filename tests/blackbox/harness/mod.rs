@@ -13,7 +13,7 @@ pub(crate) use client::{Address, Client, Response};
 pub(crate) use load::Load;
 pub(crate) use process::{Process, limited};
 pub(crate) use server::Server;
-pub(crate) use start::Start;
+pub(crate) use start::{Ended, Start};
 pub(crate) use upstream::Upstream;
 
 use std::path::PathBuf;
