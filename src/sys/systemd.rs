@@ -2,7 +2,7 @@
 //! protocol (sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3)).
 //!
 //! Invariant: without a service manager nothing happens, and nothing that one says or fails to take
-//! ends the server or holds it for longer than [`SEND_TIMEOUT`].
+//! ends the server or holds it for longer than a second.
 
 use std::ffi::{OsStr, OsString};
 use std::io;

@@ -1,332 +1,417 @@
-//! Tests of the control socket and of `rgunicorn ctl`.
+//! Tests of the control socket and of what `rgunicorn ctl` shows.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::{Ended, Server, Start, guest, until};
+use crate::harness::{Ended, Server, Start, guest, until, until_some};
 use crate::process::signal_process;
 
 /// A server with a control socket.
-struct Controlled {
-    server: Server,
-    socket: PathBuf,
+pub(crate) fn controlled(start: Start) -> Server {
+    start.args(["--control-socket", "ctl.sock"]).start()
 }
 
-fn controlled(start: Start) -> Controlled {
-    let socket = start.folder().join("control.sock");
-    let path = socket.to_str().expect("the path is text").to_owned();
-    let server = start.args(["--control-socket".to_owned(), path]).start();
-    Controlled { server, socket }
+pub(crate) fn socket_of(server: &Server) -> PathBuf {
+    server.folder().join("ctl.sock")
 }
 
-impl Controlled {
-    fn ctl(&self, args: &[&str]) -> Ended {
-        let socket = self.socket.to_str().expect("the path is text");
-        let start = Start::new("ctl").args(["--socket", socket]);
-        start.args(args.iter().copied()).run()
-    }
-
-    /// What an order that is carried out answers.
-    fn done(&self, args: &[&str]) -> String {
-        let ended = self.ctl(args);
-        assert_eq!(ended.code, Some(0), "{ended:?}");
-        ended.stdout
-    }
-
-    /// Why an order is refused.
-    fn refused(&self, args: &[&str]) -> String {
-        let ended = self.ctl(args);
-        assert_eq!(ended.code, Some(1), "{ended:?}");
-        ended.line().to_owned()
-    }
-
-    fn json(&self, what: &str) -> Value {
-        let text = self.done(&["--json", "show", what]);
-        serde_json::from_str(&text).expect("it is JSON")
-    }
-
-    fn workers(&self) -> Vec<Value> {
-        let report = self.json("workers");
-        report["workers"].as_array().expect("it is a list").clone()
-    }
+/// Runs the control command on a server.
+pub(crate) fn ctl(server: &Server, args: &[&str]) -> Ended {
+    let path = socket_of(server);
+    let start = Start::new("ctl").args(["--socket", path.to_str().unwrap()]);
+    start.args(args.iter().copied()).run()
 }
 
-#[test]
-fn only_the_owner_can_connect_and_the_socket_is_removed_at_the_end() {
-    let mut it = controlled(Start::app("hello").setup("umask 000"));
-    let mode = fs::metadata(&it.socket).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
-    it.done(&["show"]);
-    it.server.stop();
-    assert!(!it.socket.exists());
+/// Runs the control command, which must succeed, and returns what it prints.
+#[track_caller]
+pub(crate) fn done(server: &Server, args: &[&str]) -> String {
+    let ended = ctl(server, args);
+    assert_eq!(ended.code, Some(0), "{args:?}: {ended:?}");
+    assert_eq!(ended.stderr, "", "{args:?}");
+    ended.stdout
 }
 
-#[test]
-fn workers_are_shown_with_what_they_do() {
-    let it = controlled(Start::app("wasi-sleep").args(["-w", "2"]));
-    let mut pids: Vec<i64> = it.server.workers(2).into_iter().map(i64::from).collect();
-    it.server.get("/?ms=1").is(200, "slept 1 ms\n");
-    let mut client = it.server.connect();
-    client.send("GET /?ms=86400 HTTP/1.1\r\nHost: a\r\n\r\n");
-    let sum = |field: &str| -> u64 {
-        let workers = it.workers();
-        workers
-            .iter()
-            .map(|worker| worker[field].as_u64().unwrap())
-            .sum()
+/// Runs the control command, which must fail with exit code 1 and one line.
+#[track_caller]
+pub(crate) fn refused(server: &Server, args: &[&str], reason: &str) {
+    let ended = ctl(server, args);
+    assert_eq!(ended.code, Some(1), "{args:?}: {ended:?}");
+    assert_eq!(ended.stdout, "", "{args:?}");
+    assert!(ended.line().contains(reason), "{args:?}: {ended:?}");
+}
+
+/// What is shown, as a program reads it.
+#[track_caller]
+pub(crate) fn show(server: &Server, what: &str) -> Value {
+    let text = done(server, &["show", what, "--json"]);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// The only worker, as a program reads it.
+#[track_caller]
+pub(crate) fn worker(server: &Server) -> Value {
+    let report = show(server, "workers");
+    let [worker] = &report["workers"].as_array().expect("it is a list")[..] else {
+        panic!("not one worker: {report}");
     };
-    until("the request is being served", || sum("in_flight") == 1);
-    assert_eq!((sum("requests"), sum("connections")), (2, 1));
-    assert_eq!(sum("accepted"), 2);
-    let workers = it.workers();
-    let mut shown: Vec<i64> = workers
+    worker.clone()
+}
+
+// The socket.
+
+#[test]
+fn only_the_servers_user_can_connect_and_the_socket_is_removed_at_the_end() {
+    // Whatever the umask allows others.
+    let mut server = controlled(Start::app("hello").args(["--umask", "000"]));
+    let path = socket_of(&server);
+    let found = fs::metadata(&path).unwrap();
+    assert!(found.file_type().is_socket());
+    assert_eq!(found.permissions().mode() & 0o777, 0o600);
+    server.stop();
+    assert!(!path.exists());
+}
+
+#[test]
+fn without_the_setting_there_is_no_control_socket() {
+    let server = Start::app("hello").start();
+    let mut entries = fs::read_dir(server.folder()).unwrap();
+    assert!(entries.next().is_none());
+}
+
+#[test]
+fn a_control_socket_that_a_dead_server_has_left_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ctl.sock");
+    let path = path.to_str().unwrap();
+    let start = || Start::app("hello").args(["--control-socket", path]).start();
+    let mut killed = start();
+    signal_process(killed.pid(), Signal::SIGKILL);
+    killed.wait_exit();
+    killed.no_process_is_left();
+    assert!(Path::new(path).exists());
+    let server = start();
+    let ended = Start::new("ctl")
+        .args(["--socket", path, "show", "stats", "--json"])
+        .run();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(report["arbiter"]["pid"], server.pid());
+}
+
+#[test]
+fn a_control_socket_of_a_living_server_is_an_error() {
+    let server = controlled(Start::app("hello"));
+    let path = socket_of(&server);
+    let path = path.to_str().unwrap();
+    let ended = Start::app("hello").args(["--control-socket", path]).run();
+    assert_eq!(ended.code, Some(6), "{ended:?}");
+    assert!(ended.line().contains(path), "{ended:?}");
+    assert!(ended.line().contains("address in use"), "{ended:?}");
+    assert_eq!(show(&server, "stats")["arbiter"]["pid"], server.pid());
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_left_alone() {
+    let start = Start::app("hello");
+    let path = start.write("ctl.sock", "precious");
+    let ended = start.args(["--control-socket", &path]).run();
+    assert_eq!(ended.code, Some(6), "{ended:?}");
+    assert!(ended.line().contains("not a socket"), "{ended:?}");
+}
+
+#[test]
+fn the_socket_can_be_named_in_the_environment() {
+    let server = controlled(Start::app("hello"));
+    let path = socket_of(&server);
+    let start = Start::new("ctl").env("RGUNICORN_CONTROL_SOCKET", path.to_str().unwrap());
+    let ended = start.args(["show", "listeners"]).run();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("http://127.0.0.1:"), "{ended:?}");
+}
+
+#[test]
+fn a_command_without_a_socket_is_exit_code_2() {
+    let ended = Start::new("ctl").args(["show"]).run();
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.line().contains("--socket"), "{ended:?}");
+}
+
+#[test]
+fn a_command_to_nobody_is_exit_code_1() {
+    let ended = Start::new("ctl")
+        .args(["--socket", "none.sock", "show"])
+        .run();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.line().contains("none.sock"), "{ended:?}");
+}
+
+#[test]
+fn a_command_that_does_not_exist_is_exit_code_2() {
+    let server = controlled(Start::app("hello"));
+    for args in [
+        &["explode"][..],
+        &["show", "secrets"],
+        &["worker", "kill"],
+        &["worker", "add", "0"],
+    ] {
+        let ended = ctl(&server, args);
+        assert_eq!(ended.code, Some(2), "{args:?}: {ended:?}");
+    }
+    server.worker();
+}
+
+// What it shows.
+
+#[test]
+fn workers_are_shown_with_their_numbers() {
+    let server = controlled(Start::app("hello"));
+    let mut client = server.connect();
+    for _ in 0..3 {
+        client.get("/").is(200, "hello\n");
+    }
+    // What follows the last byte of a response may take a moment.
+    let found = until_some("the requests are over", || {
+        let found = worker(&server);
+        (found["in_flight"] == 0).then_some(found)
+    });
+    assert_eq!(found["role"], "worker");
+    assert_eq!(found["slot"], 0);
+    assert_eq!(found["pid"], server.worker());
+    assert_eq!(found["generation"], 1);
+    assert_eq!(found["state"], "ready");
+    assert_eq!(found["requests"], 3);
+    assert_eq!(found["accepted"], 1);
+    assert_eq!(found["connections"], 1);
+    assert!(found["age_ms"].is_u64());
+    assert!(found["memory_bytes"].as_u64().unwrap() > 1 << 20, "{found}");
+    assert!(found.get("serving").is_none(), "{found}");
+    assert!(found.get("last_exit").is_none(), "{found}");
+    drop(client);
+    until("the connection is gone", || {
+        worker(&server)["connections"] == 0
+    });
+}
+
+#[test]
+fn every_worker_is_shown_in_its_slot() {
+    let server = controlled(Start::app("hello").args(["-w", "3"]));
+    let pids = server.workers(3);
+    let report = show(&server, "workers");
+    let workers = report["workers"].as_array().unwrap();
+    let slots: Vec<u64> = workers
+        .iter()
+        .map(|it| it["slot"].as_u64().unwrap())
+        .collect();
+    assert_eq!(slots, [0, 1, 2]);
+    let mut found: Vec<i64> = workers
         .iter()
         .map(|it| it["pid"].as_i64().unwrap())
         .collect();
-    shown.sort_unstable();
-    pids.sort_unstable();
-    assert_eq!(shown, pids);
-    for (slot, worker) in workers.iter().enumerate() {
-        assert_eq!(worker["slot"].as_u64(), Some(slot as u64));
-        assert_eq!(worker["generation"].as_u64(), Some(1));
-        assert_eq!(worker["state"].as_str(), Some("ready"));
-        assert_eq!(worker["role"].as_str(), Some("worker"));
-        assert!(worker["memory_bytes"].as_u64().unwrap() > 100_000);
-    }
-    let busy = workers
-        .iter()
-        .find(|worker| worker["in_flight"] == 1)
-        .unwrap();
-    assert_eq!(busy["serving"]["app"].as_str(), Some("wasi-sleep"));
-    assert_eq!(busy["serving"]["request"].as_str(), Some("GET /?ms=86400"));
-    let table = it.done(&["show", "workers"]);
-    let row = table.lines().find(|line| line.contains("wasi-sleep"));
+    found.sort_unstable();
+    assert_eq!(found, pids.into_iter().map(i64::from).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_worker_shows_what_it_is_serving_now() {
+    let server = controlled(Start::app("wasi-sleep").args(["--timeout", "0"]));
+    let mut client = server.connect();
+    client.send("GET /reports?ms=86400000 HTTP/1.1\r\nHost: a\r\n\r\n");
+    let found = until_some("the request is in flight", || {
+        let found = worker(&server);
+        (found["in_flight"] == 1).then_some(found)
+    });
+    assert_eq!(found["serving"]["app"], "wasi-sleep");
+    assert_eq!(found["serving"]["request"], "GET /reports?ms=86400000");
+    let age = |found: &Value| found["serving"]["age_ms"].as_u64().expect("it is served");
+    let first = age(&found);
+    until("it gets older", || age(&worker(&server)) > first);
+    // Another that is over by then does not hide it.
+    server.get("/?ms=1").is(200, "slept 1 ms\n");
+    until("one request is left", || worker(&server)["in_flight"] == 1);
+    let request = &worker(&server)["serving"]["request"];
+    assert_eq!(request, "GET /reports?ms=86400000");
+    let table = done(&server, &["show", "workers"]);
     assert!(
-        row.is_some_and(|row| row.contains("GET /?ms=86400")),
+        table.contains("wasi-sleep GET /reports?ms=86400000 for "),
         "{table}"
     );
-    it.done(&["shutdown", "quick"]);
+    drop(client);
+    until("nothing is served any more", || {
+        let found = worker(&server);
+        found["in_flight"] == 0 && found.get("serving").is_none()
+    });
 }
 
 #[test]
-fn the_last_exit_of_a_slot_is_shown_with_its_reason() {
-    let it = controlled(Start::app("hello"));
-    let killed = it.server.worker();
+fn a_response_that_is_streamed_is_being_served() {
+    let server = controlled(Start::app("echo"));
+    let mut client = server.connect();
+    client.begin_echo();
+    let found = worker(&server);
+    assert_eq!(found["in_flight"], 1);
+    assert_eq!(found["serving"]["request"], "POST /");
+    client.finish_echo();
+    until("it is over", || worker(&server)["in_flight"] == 0);
+}
+
+#[test]
+fn what_a_client_writes_reaches_no_terminal() {
+    let server = controlled(Start::app("wasi-sleep").args(["--timeout", "0"]));
+    let mut client = server.connect();
+    client.send("GET /%1b[2J\\x?ms=86400000 HTTP/1.1\r\nHost: a\r\n\r\n");
+    until("the request is in flight", || {
+        worker(&server)["in_flight"] == 1
+    });
+    let table = done(&server, &["show", "all"]);
+    let bad = table.chars().find(|c| c.is_control() && *c != '\n');
+    assert_eq!(bad, None, "{table:?}");
+}
+
+#[test]
+fn a_slot_shows_how_its_last_worker_ended() {
+    let server = controlled(Start::app("hello"));
+    let killed = server.worker();
     signal_process(killed, Signal::SIGKILL);
-    until("its end is shown", || {
-        let workers = it.workers();
-        let exit = workers.first().map(|worker| worker["last_exit"].clone());
-        exit.is_some_and(|exit| {
-            exit["pid"].as_i64() == Some(i64::from(killed))
-                && exit["reason"].as_str().unwrap().contains("SIGKILL")
-        })
+    let found = until_some("another worker is ready", || {
+        let found = worker(&server);
+        (found["pid"] != killed && found["state"] == "ready").then_some(found)
     });
-    assert_eq!(it.json("stats")["stats"]["restarts"].as_u64(), Some(1));
+    assert_eq!(found["last_exit"]["pid"], killed);
+    assert_eq!(found["last_exit"]["reason"], "died: signal SIGKILL");
+    assert!(found["last_exit"]["ago_ms"].is_u64());
+    let table = done(&server, &["show", "workers"]);
+    let exit = format!(" ago, pid {killed}: died: signal SIGKILL");
+    assert!(table.contains(&exit), "{table}");
+    assert_eq!(show(&server, "stats")["stats"]["restarts"], 1);
 }
 
 #[test]
-fn apps_listeners_settings_and_counters_are_shown() {
-    let it = controlled(Start::config(
-        "[apps.blog]\ncomponent = '{hello}'\nroutes = ['/']\nmemory-limit = '32MiB'\n",
-    ));
-    it.server.get("/").is(200, "hello\n");
-    let all = it.json("all");
-    let app = &all["apps"][0];
-    assert_eq!(app["name"].as_str(), Some("blog"));
-    assert_eq!(app["component"].as_str(), Some(guest("hello").as_str()));
-    assert_eq!(app["routes"][0].as_str(), Some("/"));
-    assert_eq!(app["limits"]["memory-limit"].as_str(), Some("32MiB"));
-    let url = all["listeners"][0]["address"].as_str().unwrap().to_owned();
-    assert_eq!(it.server.ready_lines(1), [url]);
-    assert_eq!(all["stats"]["requests"].as_u64(), Some(1));
-    assert_eq!(all["arbiter"]["phase"].as_str(), Some("running"));
+fn a_worker_that_drains_is_shown_beside_its_successor() {
+    let server = controlled(Start::app("echo"));
+    let old = server.worker();
+    let mut client = server.connect();
+    client.begin_echo();
+    done(&server, &["reload"]);
+    let workers = until_some("the old worker drains", || {
+        let report = show(&server, "workers");
+        let workers = report["workers"].as_array().unwrap().clone();
+        let drains = |worker: &Value| worker["state"] == "draining";
+        workers.iter().any(drains).then_some(workers)
+    });
+    assert_eq!(workers.len(), 2);
+    let (drains, serves) = (&workers[0], &workers[1]);
     assert_eq!(
-        all["arbiter"]["pid"].as_i64(),
-        Some(i64::from(it.server.pid()))
+        (&drains["pid"], &drains["generation"]),
+        (&Value::from(old), &Value::from(1))
     );
-    assert!(
-        it.done(&["show", "config"])
-            .contains("memory-limit = \"32MiB\"")
-    );
-    for what in ["all", "workers", "apps", "listeners", "stats"] {
-        assert!(it.done(&["show", what]).lines().count() > 1, "{what}");
-    }
-}
-
-#[test]
-fn workers_can_be_added_removed_and_replaced() {
-    let it = controlled(Start::app("hello"));
-    it.done(&["worker", "add", "2"]);
-    it.server.workers(3);
-    it.done(&["worker", "remove"]);
-    let two = it.server.workers(2);
-    assert!(
-        it.refused(&["worker", "remove", "2"])
-            .contains("one worker is the least")
-    );
-    assert!(it.refused(&["worker", "add", "1023"]).contains("1024"));
-    it.done(&["worker", "kill", &two[0].to_string()]);
-    until("it is replaced", || {
-        let now = it.server.workers_now();
-        now.len() == 2 && !now.contains(&two[0]) && now.contains(&two[1])
-    });
-    let nobody = it.refused(&["worker", "kill", &it.server.pid().to_string()]);
-    assert!(
-        nobody.contains("no worker has that process number"),
-        "{nobody}"
-    );
-}
-
-#[test]
-fn a_reload_is_waited_for_and_its_failure_told() {
-    let start = Start::config("[apps.a]\ncomponent = '{hello}'\n");
-    let mut it = controlled(start);
-    let before = it.server.worker();
-    assert!(it.done(&["reload"]).contains("generation 2 serves"));
-    assert_eq!(it.workers()[0]["generation"].as_u64(), Some(2));
-    let after = it.server.worker();
-    assert_ne!(before, after);
-    it.server.expect_errors();
-    it.server
-        .reconfigure("[apps.a]\ncomponent = 'missing.wasm'\n");
-    let reason = it.refused(&["reload"]);
-    assert!(reason.contains("missing.wasm"), "{reason}");
-    assert_eq!(it.server.worker(), after);
-    let stats = &it.json("stats")["stats"];
     assert_eq!(
-        (stats["reloads"].as_u64(), stats["reloads_failed"].as_u64()),
-        (Some(1), Some(1))
+        (&serves["state"], &serves["generation"]),
+        (&Value::from("ready"), &Value::from(2))
+    );
+    client.finish_echo();
+    until("the old worker has left", || {
+        worker(&server)["generation"] == 2
+    });
+}
+
+#[test]
+fn apps_are_shown_with_their_limits() {
+    let start = Start::config(
+        "timeout = 7\n[apps.shop]\ncomponent = '{hello}'\nroutes = ['/shop', 'a.example/']\n\
+         [apps.blog]\ncomponent = '{echo}'\nroutes = ['/blog']\ntimeout = '2m'\n",
+    );
+    let server = controlled(start);
+    let report = show(&server, "apps");
+    let apps = report["apps"].as_array().unwrap();
+    let app = |name: &str| {
+        apps.iter()
+            .find(|app| app["name"] == name)
+            .expect("it is there")
+    };
+    assert_eq!(apps.len(), 2);
+    assert_eq!(app("shop")["component"], guest("hello"));
+    assert_eq!(app("shop")["routes"].as_array().unwrap().len(), 2);
+    assert_ne!(
+        app("shop")["limits"]["timeout"],
+        app("blog")["limits"]["timeout"]
+    );
+    let text = done(&server, &["show", "apps"]);
+    assert!(
+        text.contains("shop") && text.contains("memory-limit"),
+        "{text}"
     );
 }
 
 #[test]
-fn an_upgrade_is_waited_for_and_its_failure_told() {
-    let mut it = controlled(Start::config("[apps.a]\ncomponent = '{hello}'\n"));
-    it.server.expect_errors();
-    it.server
-        .reconfigure("workers = 'many'\n[apps.a]\ncomponent = '{hello}'\n");
-    let reason = it.refused(&["upgrade"]);
-    assert!(reason.contains("many"), "{reason}");
-    it.server.get("/").is(200, "hello\n");
-    it.server.reconfigure("[apps.a]\ncomponent = '{hello}'\n");
-    assert!(it.done(&["upgrade"]).contains("the new program serves"));
-    // There is a control socket at any moment of it.
-    let pid = |report: &Value| report["arbiter"]["pid"].as_i64();
-    let old = Some(i64::from(it.server.pid()));
-    let mut new = pid(&it.json("stats"));
-    until("the new server answers", || {
-        new = pid(&it.json("stats"));
-        new != old
-    });
-    it.server.follow(i32::try_from(new.unwrap()).unwrap());
-    it.server.get("/").is(200, "hello\n");
+fn listeners_are_shown_with_the_real_port() {
+    let server = controlled(Start::app("hello").args(["-b", "127.0.0.1:0", "-b", "unix:web.sock"]));
+    let urls = server.ready_lines(2);
+    let report = show(&server, "listeners");
+    let listeners = report["listeners"].as_array().unwrap();
+    let addresses: Vec<&str> = listeners
+        .iter()
+        .map(|it| it["address"].as_str().unwrap())
+        .collect();
+    assert_eq!(addresses, urls);
+    assert_eq!(listeners[0]["key"], "127.0.0.1:0");
+    let text = done(&server, &["show", "listeners"]);
+    assert!(urls.iter().all(|url| text.contains(url.as_str())), "{text}");
 }
 
 #[test]
-fn a_shutdown_is_graceful_or_quick() {
-    for how in [
-        &["shutdown"][..],
-        &["shutdown", "graceful"],
-        &["shutdown", "quick"],
-    ] {
-        let mut it = controlled(Start::app("hello"));
-        it.done(how);
-        it.server.stopped();
+fn the_settings_are_shown_as_they_are_printed() {
+    let settings = "graceful-timeout = 17\n[apps.hello]\ncomponent = '{hello}'\n";
+    let server = controlled(Start::config(settings));
+    let text = done(&server, &["show", "config"]);
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("graceful-timeout = "));
+    assert!(line.is_some_and(|line| line.contains("17")), "{text}");
+    assert_eq!(show(&server, "config")["config"].as_str().unwrap(), text);
+}
+
+#[test]
+fn counters_outlive_the_workers() {
+    let server = controlled(Start::app("hello"));
+    for _ in 0..3 {
+        server.get("/").is(200, "hello\n");
     }
+    done(&server, &["reload"]);
+    let old = |found: Value| found["workers"].as_array().unwrap().len() > 1;
+    until("the old worker has left", || !old(show(&server, "workers")));
+    server.get("/").is(200, "hello\n");
+    let report = show(&server, "stats");
+    let (stats, arbiter) = (&report["stats"], &report["arbiter"]);
+    assert_eq!(stats["requests"], 4);
+    assert_eq!(stats["accepted"], 4);
+    assert_eq!(stats["reloads"], 1);
+    assert_eq!(stats["restarts"], 0);
+    assert_eq!(stats["workers_ready"], 1);
+    assert_eq!(stats["generation"], 2);
+    assert_eq!(arbiter["phase"], "running");
+    assert_eq!(arbiter["pid"], server.pid());
+    assert_eq!(arbiter["version"], env!("CARGO_PKG_VERSION"));
 }
 
 #[test]
-fn opening_the_log_again_tells_how_it_went() {
-    let start = Start::app("hello");
-    let log = start.folder().join("logs").join("server.log");
-    fs::create_dir(log.parent().unwrap()).unwrap();
-    let path = log.to_str().unwrap().to_owned();
-    let mut it = controlled(start.args(["--error-logfile".to_owned(), path]));
-    it.server.expect_errors();
-    fs::rename(&log, log.with_extension("1")).unwrap();
-    it.done(&["reopen"]);
-    assert!(log.exists());
-    fs::rename(log.parent().unwrap(), it.server.folder().join("away")).unwrap();
-    assert!(it.refused(&["reopen"]).contains("cannot open"));
-}
-
-#[test]
-fn json_answers_to_orders_have_a_status() {
-    let it = controlled(Start::app("hello"));
-    let answer: Value = serde_json::from_str(&it.done(&["--json", "reload"])).unwrap();
-    assert_eq!(answer["status"].as_str(), Some("ok"));
-    let ended = it.ctl(&["--json", "worker", "remove"]);
-    assert_eq!(ended.code, Some(1));
-    let answer: Value = serde_json::from_str(&ended.stdout).unwrap();
-    assert_eq!(answer["status"].as_str(), Some("refused"));
-}
-
-#[test]
-fn hostile_clients_delay_neither_requests_nor_another_client() {
-    use nix::sys::socket::{
-        AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket,
-    };
-    use std::os::fd::AsRawFd;
-
-    let it = controlled(Start::app("hello"));
-    let raw = |flags| {
-        let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
-        let address = UnixAddr::new(&it.socket).unwrap();
-        connect(fd.as_raw_fd(), &address).map(|()| fd)
-    };
-    // Some never speak, some talk nonsense, and one asks for everything and reads nothing.
-    let silent: Vec<_> = (0..40).map(|_| raw(SockFlag::SOCK_NONBLOCK)).collect();
-    let show_all = [1, 64, 1, 0, 0];
-    let greedy: Vec<_> = (0..8).map(|_| raw(SockFlag::empty())).collect();
-    for client in greedy.iter().flatten() {
-        // It may have been turned away already.
-        let _ = send(client.as_raw_fd(), &show_all, MsgFlags::MSG_NOSIGNAL);
-    }
-    for _ in 0..200 {
-        if let Ok(client) = raw(SockFlag::empty()) {
-            let _ = send(client.as_raw_fd(), b"garbage", MsgFlags::MSG_NOSIGNAL);
+fn everything_but_the_settings_is_shown_at_once() {
+    let server = controlled(Start::app("hello"));
+    for report in [show(&server, "all"), {
+        let text = done(&server, &["--json", "show"]);
+        serde_json::from_str(&text).unwrap()
+    }] {
+        for part in ["arbiter", "stats", "workers", "apps", "listeners"] {
+            assert!(report.get(part).is_some(), "{part}: {report}");
         }
+        // It may have secrets in it.
+        assert!(report.get("config").is_none(), "{report}");
     }
-    it.server.get("/").is(200, "hello\n");
-    signal_process(it.server.worker(), Signal::SIGKILL);
-    it.server.get("/").is(200, "hello\n");
-    until("a client gets its turn", || {
-        it.ctl(&["show"]).code == Some(0)
-    });
-    drop((silent, greedy));
-}
-
-#[test]
-fn a_socket_of_a_dead_server_is_replaced_and_that_of_a_living_one_is_not() {
-    let start = Start::app("hello");
-    let socket = start.folder().join("control.sock");
-    drop(UnixListener::bind(&socket).unwrap());
-    let it = controlled(start);
-    it.done(&["show"]);
-    let path = it.socket.to_str().unwrap();
-    let ended = Start::app("hello").args(["--control-socket", path]).run();
-    assert_eq!(ended.code, Some(6), "{ended:?}");
-    assert!(ended.line().contains("address in use"), "{ended:?}");
-    it.done(&["show"]);
-}
-
-#[test]
-fn nobody_to_talk_to_is_one_line_and_exit_code_1_or_2() {
-    let ended = Start::new("ctl").args(["show"]).run();
-    assert_eq!(ended.code, Some(2), "{ended:?}");
-    assert!(ended.stderr.contains("--socket"), "{ended:?}");
-    let ended = Start::new("ctl")
-        .args(["--socket", "missing.sock", "show"])
-        .run();
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    let line = ended.line();
-    assert!(
-        line.contains("missing.sock") && line.contains("--control-socket"),
-        "{line}"
-    );
+    let text = done(&server, &["show"]);
+    for part in ["arbiter\n", "stats\n", "workers\n", "apps\n", "listeners\n"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 }

@@ -11,6 +11,8 @@ mod boot;
 mod configuration;
 mod container;
 mod control;
+mod control_clients;
+mod control_orders;
 mod daemon;
 mod embed;
 mod failures;
