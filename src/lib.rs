@@ -7,6 +7,7 @@
 //! from a [`Config`](config::Config) or from roles of your own, and hand it to
 //! [`Arbiter::builder`](arbiter::Arbiter::builder). `examples/embed` does both.
 
+pub mod accept;
 pub mod arbiter;
 pub mod cli;
 pub mod compose;

@@ -1,7 +1,7 @@
 //! Defines the table that the workers write and the arbiter reads: who lives, and doing what.
 //!
 //! Invariant: it holds numbers and bounded text, no pointers, and each field has one writer: the
-//! worker in the slot. The arbiter resets a slot while it is empty, and trusts nothing it reads:
+//! worker in the slot, but for what only the arbiter can know. The arbiter resets a slot while it is empty, and trusts nothing it reads:
 //! numbers only decide about the slot's own worker, and text is made printable.
 
 use std::io;
@@ -24,6 +24,66 @@ const APP_WORDS: usize = 4;
 const READS_MAX: u32 = 64;
 
 plain_struct! {
+    /// A number that one process adds to and others read.
+    #[derive(Debug)]
+    pub struct Counter {
+        value: AtomicU64,
+    }
+}
+
+impl Counter {
+    /// Adds to it. There is one writer, so this need not be a locked instruction.
+    pub fn add(&self, count: u64) {
+        self.value
+            .store(self.value.load(Relaxed).wrapping_add(count), Relaxed);
+    }
+
+    /// Its value.
+    pub fn get(&self) -> u64 {
+        self.value.load(Relaxed)
+    }
+}
+
+plain_struct! {
+    /// What one worker has done since it was started.
+    #[derive(Debug)]
+    pub struct Counters {
+        /// Requests that it has begun to answer.
+        pub requests: Counter,
+        /// Connections that it has accepted.
+        pub accepted: Counter,
+        /// Times that it was woken to accept a connection.
+        pub wakeups: Counter,
+        /// Of these, those in which there was none.
+        pub spurious: Counter,
+        /// Times that it made another worker, or the arbiter, the one that accepts.
+        pub handed_on: Counter,
+        /// Connections that it accepted without having been woken, since it was awake.
+        pub pulled: Counter,
+        /// Milliseconds in which it had no room for a connection, until it last had.
+        pub parked_ms: Counter,
+        /// Times that it did not accept though it should have. The arbiter counts these.
+        pub revocations: Counter,
+    }
+}
+
+impl Counters {
+    /// All of them.
+    fn all(&self) -> [&Counter; 8] {
+        [
+            &self.requests,
+            &self.accepted,
+            &self.wakeups,
+            &self.spurious,
+            &self.handed_on,
+            &self.pulled,
+            &self.parked_ms,
+            &self.revocations,
+        ]
+    }
+}
+
+plain_struct! {
     /// What one worker tells about itself. A slot outlives the worker in it.
     #[derive(Debug)]
     #[repr(align(64))]
@@ -31,9 +91,10 @@ plain_struct! {
         alive_until_ms: AtomicU64,
         connections: AtomicU64,
         in_flight: AtomicU64,
-        requests: AtomicU64,
-        accepted: AtomicU64,
         started_ms: AtomicU64,
+        full_since_ms: AtomicU64,
+        /// What it has done.
+        pub counters: Counters,
         /// Odd while `serving` is being written.
         version: AtomicU32,
         app_bytes: AtomicU32,
@@ -82,13 +143,11 @@ impl Slot {
     /// Makes the slot that of a worker which has done nothing. For the arbiter, while it is empty.
     pub fn reset(&self) {
         self.alive_until_ms.store(NEVER, Relaxed);
-        for number in [
-            &self.connections,
-            &self.in_flight,
-            &self.requests,
-            &self.accepted,
-        ] {
+        for number in [&self.connections, &self.in_flight, &self.full_since_ms] {
             number.store(0, Relaxed);
+        }
+        for counter in self.counters.all() {
+            counter.value.store(0, Relaxed);
         }
         self.serves.store(0, Relaxed);
         // A worker that died while it wrote has left an odd version.
@@ -126,27 +185,29 @@ impl Slot {
         self.in_flight.load(Relaxed)
     }
 
-    /// Counts one more request that was answered.
-    pub fn count_request(&self) {
-        // There is one writer, so this need not be a locked instruction.
-        self.requests
-            .store(self.requests.load(Relaxed).wrapping_add(1), Relaxed);
+    /// Says whether there is room for another connection, at `now_ms` of the monotonic clock.
+    pub fn set_room(&self, has_room: bool, now_ms: u64) {
+        let since_ms = match has_room {
+            true => 0,
+            // The clock does not begin at a moment at which anybody serves.
+            false => now_ms.max(1),
+        };
+        match self.full_since_ms.swap(since_ms, Relaxed) {
+            0 => {}
+            before_ms => self
+                .counters
+                .parked_ms
+                .add(now_ms.saturating_sub(before_ms)),
+        }
     }
 
-    /// How many requests this worker has answered.
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Relaxed)
-    }
-
-    /// Counts one more connection that was accepted.
-    pub fn count_accepted(&self) {
-        self.accepted
-            .store(self.accepted.load(Relaxed).wrapping_add(1), Relaxed);
-    }
-
-    /// How many connections this worker has accepted.
-    pub fn accepted(&self) -> u64 {
-        self.accepted.load(Relaxed)
+    /// Milliseconds in which there was no room for a connection, until `now_ms`.
+    pub fn parked_ms(&self, now_ms: u64) -> u64 {
+        let this_time = match self.full_since_ms.load(Relaxed) {
+            0 => 0,
+            since_ms => now_ms.saturating_sub(since_ms),
+        };
+        self.counters.parked_ms.get().wrapping_add(this_time)
     }
 
     /// Says what the worker turns to now, so that a kill can name it. `started_ms` is of the
@@ -275,23 +336,37 @@ mod tests {
         slot.set_alive_until(7);
         slot.set_connections(5);
         slot.set_in_flight(2);
-        slot.count_request();
-        slot.count_accepted();
-        slot.count_accepted();
+        slot.counters.requests.add(1);
+        slot.counters.accepted.add(1);
+        slot.counters.accepted.add(1);
         slot.begin_serving("blog", "GET", "/", 1);
         // The worker dies in the middle of a change.
         slot.version.store(slot.version.load(Relaxed) | 1, Relaxed);
-        assert_eq!((slot.requests(), slot.accepted()), (1, 2));
+        let numbers = || (slot.counters.requests.get(), slot.counters.accepted.get());
+        assert_eq!(numbers(), (1, 2));
         assert_eq!(slot.serving().unwrap().app, "blog");
         slot.reset();
-        assert_eq!(
-            (slot.requests(), slot.accepted(), slot.in_flight()),
-            (0, 0, 0)
-        );
+        assert_eq!((numbers(), slot.in_flight()), ((0, 0), 0));
         assert_eq!(
             (slot.connections(), slot.alive_until(), slot.serving()),
             (0, NEVER, None)
         );
+    }
+
+    #[test]
+    fn time_without_room_is_added_up() {
+        let board = Scoreboard::new(1).unwrap();
+        let slot = board.slot(0);
+        slot.set_room(true, 5);
+        assert_eq!(slot.parked_ms(9), 0);
+        slot.set_room(false, 10);
+        assert_eq!(slot.parked_ms(12), 2);
+        slot.set_room(true, 15);
+        slot.set_room(false, 100);
+        slot.set_room(false, 101);
+        assert_eq!(slot.parked_ms(103), 8);
+        slot.reset();
+        assert_eq!(slot.parked_ms(200), 0);
     }
 
     #[test]

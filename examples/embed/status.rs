@@ -61,7 +61,7 @@ fn told_to_leave(child: &Child) -> io::Result<bool> {
         Recv::Eof => Ok(true),
         Recv::Frame { len, .. } => match ToChild::decode(&frame[..len]) {
             Ok(ToChild::Drain | ToChild::Retire) => Ok(true),
-            Ok(ToChild::ReopenLog) => Ok(false),
+            Ok(ToChild::ReopenLog | ToChild::Accept { .. } | ToChild::Revoke) => Ok(false),
             Err(error) => Err(io::Error::other(error)),
         },
     }
@@ -70,7 +70,7 @@ fn told_to_leave(child: &Child) -> io::Result<bool> {
 /// The same answer to whatever is asked, in one write: it fits into the socket's buffer.
 fn answer(client: &Stream, scoreboard: &Scoreboard) {
     let rows = (0..scoreboard.slots()).map(|row| scoreboard.slot(row));
-    let requests: u64 = rows.map(|row| row.requests()).sum();
+    let requests: u64 = rows.map(|row| row.counters.requests.get()).sum();
     let body = format!("requests answered: {requests}\n");
     let length = body.len();
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");

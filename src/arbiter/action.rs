@@ -27,6 +27,8 @@ pub enum Action {
     /// Read the configuration again and bind what is new in it. An
     /// [`Event::Prepared`](super::event::Event::Prepared) or `Unprepared` follows.
     Prepare(u32),
+    /// A worker of this generation has room: a connection that waits is to be accepted.
+    Grant(u32),
     /// The plan of this generation is the current one: let go of what only the one before needed.
     Adopt(u32),
     /// Let go of the plan of this generation and of what was bound for it.
@@ -84,6 +86,8 @@ pub enum Notice {
     Lingers(ChildId),
     /// A child said something that it may not say, and is killed.
     Illegal(ChildId),
+    /// A worker that did not accept a connection, and was passed over, shows that it lives.
+    Lives(ChildId),
     /// A slot will be filled again only after so many milliseconds.
     BackOff(ChildId, u64),
     /// A worker is replaced though nothing is wrong with it.

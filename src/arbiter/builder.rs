@@ -13,6 +13,7 @@ use super::exit::ExitCode;
 use super::log::Who;
 use super::perform::{Driver, Surroundings};
 use super::plan::Plan;
+use super::plans::Loaded;
 use super::role::millis;
 use super::state::Circumstances;
 use crate::scoreboard::Scoreboard;
@@ -221,10 +222,11 @@ impl Builder {
         };
         let mut surroundings = self.surroundings;
         surroundings.predecessor = self.predecessor;
+        let first = Loaded::new(plan).map_err(system("make a group of workers"))?;
         Ok(Arbiter(Driver::new(
             circumstances,
             settings,
-            plan,
+            first,
             surroundings,
             signals,
             Arc::new(scoreboard),

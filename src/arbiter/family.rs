@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use tracing::{debug, error, warn};
+use tracing::{debug, error, trace, warn};
 
 use super::action::Notice;
 use super::children::{ChildId, Place};
@@ -116,13 +116,15 @@ impl Driver {
         if let Some(row) = row {
             self.scoreboard.slot(row).reset();
         }
+        self.admit(id)?;
         // In the child, closing everything that is the arbiter's comes before the child's code.
         let mut ours = Some(ours);
         let arbiter = process::own_pid();
-        let pid = process::fork(|| {
+        let forked = process::fork(|| {
             ours = None;
             self.become_child(id, row, theirs, arbiter)
-        })?;
+        });
+        let pid = forked.inspect_err(|_| self.dismiss(id))?;
         let ours = ours.ok_or_else(|| io::Error::other("the channel was closed by its owner"))?;
         Ok((pid, ours))
     }
@@ -157,6 +159,7 @@ impl Driver {
             listeners: listeners.map(|open| open.listener).collect(),
             handed: loaded.artefacts.into_values().collect(),
             scoreboard: Arc::clone(&self.scoreboard),
+            seat: loaded.usher.and_then(|usher| usher.into_seat(id)),
             title: Title(format!("{name}: loader gen {}", id.generation)),
         };
         let role = match id.place {
@@ -223,14 +226,26 @@ impl Driver {
     }
 
     pub(super) fn send(&mut self, id: ChildId, message: &ToChild, file: Option<&OwnedFd>) {
-        let member = self.family.members.get(&id);
-        let channel = member.and_then(|member| member.channel.as_ref());
-        let files: Vec<_> = file.into_iter().map(|file| file.as_fd()).collect();
-        let sent = channel.map_or(Ok(false), |channel| channel.send(&message.encode(), &files));
+        let sent = self.offer(id, message, file);
         if !matches!(sent, Ok(true)) {
             debug!("{} takes no message: {sent:?}", self.who(id));
             self.events.push_back(Event::Hangup { child: id });
         }
+    }
+
+    /// Says something that a child may miss. Whether it was said.
+    pub(super) fn try_send(&self, id: ChildId, message: &ToChild) -> bool {
+        matches!(self.offer(id, message, None), Ok(true))
+    }
+
+    fn offer(&self, id: ChildId, message: &ToChild, file: Option<&OwnedFd>) -> io::Result<bool> {
+        let member = self.family.members.get(&id);
+        let Some(channel) = member.and_then(|member| member.channel.as_ref()) else {
+            return Ok(false);
+        };
+        trace!("{} is told {message}", self.who(id));
+        let files: Vec<_> = file.into_iter().map(|file| file.as_fd()).collect();
+        channel.send(&message.encode(), &files)
     }
 
     /// Opens the log file again and hands it to the children, who may not be allowed to.
@@ -301,6 +316,7 @@ impl Driver {
             if let Some(row) = row {
                 self.counters.leave(self.scoreboard.slot(row));
             }
+            self.dismiss(child);
             self.feed(Event::ChildExited { child, reason });
             self.family.members.remove(&child);
         }
@@ -336,14 +352,18 @@ impl Driver {
         };
         let expected = match message {
             FromChild::Artefact { .. } => 1,
-            FromChild::Ready | FromChild::Loaded | FromChild::Failed { .. } | FromChild::Retire => {
-                0
-            }
+            FromChild::Ready
+            | FromChild::Loaded
+            | FromChild::Failed { .. }
+            | FromChild::Retire
+            | FromChild::Accept
+            | FromChild::Alive { .. } => 0,
         };
         if files.len() != expected {
             let count = files.len();
             return self.condemn(child, &format_args!("{count} files came with {message:?}"));
         }
+        trace!("{} says {message}", self.who(child));
         let loaded = self.plans.get(&child.generation);
         let identity = loaded.and_then(|loaded| loaded.plan.identity.as_ref());
         if !files.iter().all(|file| is_trustworthy(file, identity)) {

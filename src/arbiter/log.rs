@@ -76,6 +76,7 @@ impl Notice {
             | Self::Unfinished(id)
             | Self::Lingers(id)
             | Self::Illegal(id)
+            | Self::Lives(id)
             | Self::BackOff(id, _)
             | Self::Worn(id, _)
             | Self::Upgrading(id)
@@ -120,6 +121,7 @@ fn write_of_child(notice: &Notice, who: &Who, slot: Option<&Slot>) {
         Notice::Unfinished(_) => warn!("{who} did not finish in time: killing it{serving}"),
         Notice::Lingers(_) => warn!("{who} should have ended by now: killing it"),
         Notice::Illegal(_) => error!("{who} sent an illegal message: killing it"),
+        Notice::Lives(_) => info!("{who} lives: it accepts again"),
         Notice::BackOff(_, delay_ms) => {
             warn!("{who} keeps failing: its successor waits delay_ms={delay_ms}");
         }
@@ -178,6 +180,7 @@ fn write_of_server(notice: &Notice) {
         | Notice::Unfinished(_)
         | Notice::Lingers(_)
         | Notice::Illegal(_)
+        | Notice::Lives(_)
         | Notice::BackOff(..)
         | Notice::Worn(..)
         | Notice::Upgrading(_)

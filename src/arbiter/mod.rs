@@ -28,6 +28,7 @@ mod staffing;
 pub mod state;
 mod systemd;
 mod upgrade;
+mod usher;
 
 pub use action::Notice;
 pub use builder::{Arbiter, Builder, CONTROL_MODE, Error};

@@ -120,6 +120,8 @@ enum Source {
     Client(clients::Token),
     Predecessor,
     Files,
+    /// Those who connect, for the workers of a generation.
+    Listeners(u32),
 }
 
 impl fmt::Debug for Driver {
@@ -135,7 +137,7 @@ impl Driver {
     pub(super) fn new(
         circumstances: Circumstances,
         settings: Settings,
-        plan: Plan,
+        first: Loaded,
         mut surroundings: Surroundings,
         signals: SignalQueue,
         scoreboard: Arc<Scoreboard>,
@@ -145,10 +147,6 @@ impl Driver {
             .control
             .take_if(|_| surroundings.predecessor.is_none());
         let clients = Clients::new(control);
-        let first = Loaded {
-            plan,
-            artefacts: BTreeMap::new(),
-        };
         Self {
             state: State::new(circumstances, settings),
             plans: BTreeMap::from([(1, first)]),
@@ -198,8 +196,10 @@ impl Driver {
                 Source::Client(token) => self.hear_client(token),
                 Source::Predecessor => self.hear_predecessor(),
                 Source::Files => self.hear_files(),
+                Source::Listeners(generation) => self.attend(generation),
             }
         }
+        self.look_at_listeners();
         let now_ms = monotonic_ms();
         self.clients.expire(now_ms);
         if self.state.wants_heartbeats(now_ms) {
@@ -216,11 +216,15 @@ impl Driver {
 
     /// Waits for a signal, a message or the next deadline. Returns who has something to say.
     fn wait(&self) -> io::Result<Vec<Source>> {
+        let ushers = || {
+            let plans = self.plans.iter();
+            plans.filter_map(|(number, loaded)| Some((*number, loaded.usher.as_ref()?)))
+        };
         let deadlines = [self.state.next_deadline(), self.clients.next_deadline()];
+        let looks = ushers().filter_map(|(_, usher)| usher.next_deadline());
+        let timeout = deadlines.into_iter().flatten().chain(looks).min();
         let timeout =
-            deadlines.into_iter().flatten().min().map(|deadline_ms| {
-                Duration::from_millis(deadline_ms.saturating_sub(monotonic_ms()))
-            });
+            timeout.map(|at_ms| Duration::from_millis(at_ms.saturating_sub(monotonic_ms())));
         let mut sources = Vec::new();
         let mut watched: Vec<Watched<'_>> = Vec::new();
         let mut add = |source, what| {
@@ -241,6 +245,11 @@ impl Driver {
         }
         if let Some(files) = &self.files {
             add(Source::Files, Watched::readable(files.as_fd()));
+        }
+        for (number, usher) in ushers() {
+            for descriptor in usher.descriptors() {
+                add(Source::Listeners(number), Watched::readable(descriptor));
+            }
         }
         poll::wait(&mut watched, timeout)?;
         let ready = sources.into_iter().zip(&watched);
@@ -275,6 +284,7 @@ impl Driver {
                 self.share_null();
             }
             Action::Prepare(number) => self.prepare(number),
+            Action::Grant(number) => self.grant(number),
             Action::Adopt(number) => self.adopt(number),
             Action::Discard(number) => self.discard(number),
             Action::CloseListeners { unlink } => self.close_listeners(unlink),

@@ -10,6 +10,7 @@ use super::builder::Error;
 use super::children::{SLOTS_MAX, WORKER};
 use super::generation::{MemoryLimit, Settings, Staffing, Upgrade};
 use super::role::{BackOff, Role, millis};
+use crate::accept::Through;
 use crate::protocol::report::AppReport;
 use crate::sys::identity::Identity;
 use crate::sys::process::{self, Pid};
@@ -33,6 +34,7 @@ pub struct Plan {
     pub(super) loader: Option<Role>,
     pub(super) apps: usize,
     pub(super) listeners: Vec<Open>,
+    pub(super) accept: Option<Through>,
     pub(super) identity: Option<Identity>,
     pub(super) watched_files: Vec<PathBuf>,
     pub(super) description: Description,
@@ -111,6 +113,7 @@ impl Plan {
             loader: None,
             apps: 0,
             listeners: Vec::new(),
+            accept: None,
             identity: None,
             watched_files: Vec::new(),
             description: Description::default(),
@@ -168,6 +171,13 @@ impl Plan {
             listener,
             role: WORKER,
         });
+        self
+    }
+
+    /// How the workers agree on who accepts; by default they do not, and each may try.
+    #[must_use]
+    pub fn accept(mut self, through: Option<Through>) -> Self {
+        self.accept = through;
         self
     }
 

@@ -4,6 +4,7 @@
 //! only a discarded plan had leaves no socket file behind.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::OwnedFd;
 
 use tracing::warn;
@@ -11,6 +12,7 @@ use tracing::warn;
 use super::event::Event;
 use super::perform::Driver;
 use super::plan::{Open, Plan};
+use super::usher::Usher;
 use crate::sys::file_watch::FileWatch;
 
 /// A plan with what its loader has made for it.
@@ -19,6 +21,19 @@ pub(super) struct Loaded {
     pub(super) plan: Plan,
     /// By number of the app.
     pub(super) artefacts: BTreeMap<u32, OwnedFd>,
+    /// How its workers accept, if they agree on it.
+    pub(super) usher: Option<Usher>,
+}
+
+impl Loaded {
+    /// A plan whose loader has not handed over anything yet. Fails for want of memory or descriptors.
+    pub(super) fn new(plan: Plan) -> io::Result<Self> {
+        Ok(Self {
+            usher: Usher::new(&plan)?,
+            plan,
+            artefacts: BTreeMap::new(),
+        })
+    }
 }
 
 impl Driver {
@@ -30,14 +45,14 @@ impl Driver {
                 let settings = plan.settings().map_err(|error| error.to_string())?;
                 let mut before = current.plan.listeners();
                 let abandons = before.any(|(key, _)| !plan.listens_on(key));
-                Ok((plan, settings, abandons))
+                let loaded = Loaded::new(plan).map_err(|error| error.to_string())?;
+                Ok((loaded, settings, abandons))
             }),
             _ => Err("this server does not know how to read its configuration again".to_owned()),
         };
         match made {
-            Ok((plan, settings, abandons)) => {
-                let artefacts = BTreeMap::new();
-                self.plans.insert(number, Loaded { plan, artefacts });
+            Ok((loaded, settings, abandons)) => {
+                self.plans.insert(number, loaded);
                 self.events
                     .push_back(Event::Prepared { settings, abandons });
             }
@@ -80,6 +95,7 @@ impl Driver {
 
     pub(super) fn close_listeners(&mut self, unlink: bool) {
         for loaded in self.plans.values_mut() {
+            loaded.usher = None;
             for Open { listener, .. } in loaded.plan.listeners.drain(..) {
                 if unlink && let Err(error) = listener.unlink() {
                     warn!(

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::accept::Seat;
 use crate::scoreboard::Scoreboard;
 use crate::sys::channel::Channel;
 use crate::sys::socket::Listener;
@@ -106,6 +107,8 @@ pub struct Child {
     pub listeners: Vec<Listener>,
     /// The artefacts from the loader, by number of the app; none in the loader.
     pub handed: Vec<OwnedFd>,
+    /// Its place among those who accept from the listeners; `None` if each may try whenever it likes.
+    pub seat: Option<Seat>,
     /// The table in which it writes its row.
     pub scoreboard: Arc<Scoreboard>,
     /// How `ps` shows it.

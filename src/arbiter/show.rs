@@ -11,7 +11,8 @@ use super::log::Who;
 use super::perform::{Driver, phase_name};
 use crate::protocol::control::What;
 use crate::protocol::report::{
-    ArbiterReport, ExitReport, ListenerReport, Report, ServingReport, Stats, WorkerReport,
+    AcceptReport, ArbiterReport, ExitReport, ListenerReport, Report, ServingReport, Stats,
+    WorkerReport,
 };
 use crate::scoreboard::{NEVER, Slot};
 use crate::sys::clock::monotonic_ms;
@@ -25,6 +26,49 @@ struct LastExit {
     at_ms: u64,
 }
 
+/// What workers have done.
+#[derive(Debug, Clone, Copy, Default)]
+struct Numbers {
+    requests: u64,
+    accepted: u64,
+    accepting: AcceptReport,
+}
+
+impl Numbers {
+    fn of(slot: &Slot) -> Self {
+        let counters = &slot.counters;
+        Self {
+            requests: counters.requests.get(),
+            accepted: counters.accepted.get(),
+            accepting: AcceptReport {
+                wakeups: counters.wakeups.get(),
+                spurious: counters.spurious.get(),
+                handed_on: counters.handed_on.get(),
+                pulled: counters.pulled.get(),
+                parked_ms: slot.parked_ms(monotonic_ms()),
+                revocations: counters.revocations.get(),
+            },
+        }
+    }
+
+    /// Adds what others have done; they may have written any number.
+    fn add(&mut self, other: &Self) {
+        let pairs = [
+            (&mut self.requests, other.requests),
+            (&mut self.accepted, other.accepted),
+            (&mut self.accepting.wakeups, other.accepting.wakeups),
+            (&mut self.accepting.spurious, other.accepting.spurious),
+            (&mut self.accepting.handed_on, other.accepting.handed_on),
+            (&mut self.accepting.pulled, other.accepting.pulled),
+            (&mut self.accepting.parked_ms, other.accepting.parked_ms),
+            (&mut self.accepting.revocations, other.accepting.revocations),
+        ];
+        for (sum, number) in pairs {
+            *sum = sum.wrapping_add(number);
+        }
+    }
+}
+
 /// What has happened so far.
 #[derive(Debug)]
 pub(super) struct Counters {
@@ -34,8 +78,7 @@ pub(super) struct Counters {
     upgrades: u64,
     restarts: u64,
     /// Of children that are gone.
-    requests: u64,
-    accepted: u64,
+    gone: Numbers,
     /// By role and slot.
     last_exits: BTreeMap<(usize, usize), LastExit>,
 }
@@ -48,8 +91,7 @@ impl Counters {
             reloads_failed: 0,
             upgrades: 0,
             restarts: 0,
-            requests: 0,
-            accepted: 0,
+            gone: Numbers::default(),
             last_exits: BTreeMap::new(),
         }
     }
@@ -84,8 +126,7 @@ impl Counters {
 
     /// Keeps the numbers of a child that is gone.
     pub(super) fn leave(&mut self, slot: &Slot) {
-        self.requests = self.requests.wrapping_add(slot.requests());
-        self.accepted = self.accepted.wrapping_add(slot.accepted());
+        self.gone.add(&Numbers::of(slot));
     }
 }
 
@@ -168,6 +209,7 @@ impl Driver {
                 age_ms: now_ms.saturating_sub(serving.started_ms),
             });
         let alive_until = numbers.map_or(NEVER, Slot::alive_until);
+        let done = numbers.map_or_else(Numbers::default, Numbers::of);
         WorkerReport {
             role: self.role_name(role).to_owned(),
             slot: slot as u64,
@@ -175,14 +217,15 @@ impl Driver {
             generation: child.id.generation,
             state: state_name(child).to_owned(),
             age_ms: now_ms.saturating_sub(child.spawned_ms),
-            requests: numbers.map_or(0, Slot::requests),
+            requests: done.requests,
             connections: numbers.map_or(0, Slot::connections),
-            accepted: numbers.map_or(0, Slot::accepted),
+            accepted: done.accepted,
             in_flight: numbers.map_or(0, Slot::in_flight),
             serving,
             memory_bytes: pid.and_then(|pid| process::resident_bytes(pid).ok()),
             heartbeat_ms: (alive_until != NEVER).then(|| alive_until.saturating_sub(now_ms)),
             last_exit: self.last_exit(role, slot),
+            accepting: done.accepting,
         }
     }
 
@@ -205,9 +248,15 @@ impl Driver {
         let plan = self.plans.values().next();
         let listeners = plan.iter().flat_map(|loaded| loaded.plan.listeners());
         listeners
-            .map(|(key, listener)| ListenerReport {
-                address: listener.local_address().to_string(),
-                key: key.to_owned(),
+            .map(|(key, listener)| {
+                let queue = listener.queue();
+                ListenerReport {
+                    address: listener.local_address().to_string(),
+                    key: key.to_owned(),
+                    queue: queue.map(|queue| queue.waiting),
+                    queue_max: queue.map(|queue| queue.limit),
+                    overflows: queue.map(|queue| queue.overflows),
+                }
             })
             .collect()
     }
@@ -216,10 +265,12 @@ impl Driver {
         let children = self.state.children();
         let rows = children.iter().filter_map(|child| child.row);
         let slots: Vec<&Slot> = rows.map(|row| self.scoreboard.slot(row)).collect();
-        let sum = |number: fn(&Slot) -> u64, before: u64| {
+        let sum = |number: fn(&Slot) -> u64| {
             let numbers = slots.iter().map(|slot| number(slot));
-            numbers.fold(before, u64::wrapping_add)
+            numbers.fold(0, u64::wrapping_add)
         };
+        let mut done = self.counters.gone;
+        slots.iter().for_each(|slot| done.add(&Numbers::of(slot)));
         let counters = &self.counters;
         Stats {
             uptime_ms: monotonic_ms().saturating_sub(counters.started_ms),
@@ -229,10 +280,11 @@ impl Driver {
             upgrades: counters.upgrades,
             restarts: counters.restarts,
             workers_ready: children.serving(WORKER, 0..=u32::MAX) as u64,
-            connections: sum(Slot::connections, 0),
-            in_flight: sum(Slot::in_flight, 0),
-            requests: sum(Slot::requests, counters.requests),
-            accepted: sum(Slot::accepted, counters.accepted),
+            connections: sum(Slot::connections),
+            in_flight: sum(Slot::in_flight),
+            requests: done.requests,
+            accepted: done.accepted,
+            accepting: done.accepting,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! deadline.
 
 use super::action::{Action, Notice, Urgency};
-use super::children::{ChildId, Children, Place, Standing, Wear};
+use super::children::{ChildId, Children, Place, Standing, WORKER, Wear};
 use super::clients::ClientId;
 use super::endings::default_code;
 use super::event::Event;
@@ -227,6 +227,7 @@ impl State {
             }
             Standing::Ready => false,
         };
+        let serves = child.ready_ms.is_some();
         let legal = match (message, id.place) {
             (FromChild::Ready, Place::Slot { .. }) if speaks => {
                 self.on_ready(now_ms, id, actions);
@@ -248,12 +249,22 @@ impl State {
                 true
             }
             (FromChild::Retire, Place::Slot { .. }) => self.on_worn(id, Wear::Requests),
+            (FromChild::Accept, Place::Slot { role: WORKER, .. }) if serves => {
+                actions.push(Action::Grant(id.generation));
+                true
+            }
+            (FromChild::Alive { .. }, Place::Slot { role: WORKER, .. }) if serves => {
+                actions.push(Action::Log(Notice::Lives(id)));
+                true
+            }
             (
                 FromChild::Ready
                 | FromChild::Artefact { .. }
                 | FromChild::Loaded
                 | FromChild::Failed { .. }
-                | FromChild::Retire,
+                | FromChild::Retire
+                | FromChild::Accept
+                | FromChild::Alive { .. },
                 Place::Loader | Place::Successor | Place::Slot { .. },
             ) => false,
         };

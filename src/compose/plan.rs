@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::StartError;
 use super::listeners::{Open, listeners};
+use crate::accept::Through;
 use crate::arbiter::{Description, MaxMemory, Measure, Plan, Role, Upgrade};
-use crate::config::{App, Config, LogLevel, MemoryMeasure, UpgradeMode};
+use crate::config::{AcceptMode, App, Config, LogLevel, MemoryMeasure, UpgradeMode};
 use crate::protocol::report::AppReport;
 use crate::sys::identity::Identity;
 use crate::{loader, worker};
@@ -56,6 +57,7 @@ pub(super) fn logging(
         .upgrade(upgrade, config.upgrade_timeout)
         .identity(identity.cloned())
         .watched_files(watched_files(&config))
+        .accept(through(config.accept))
         .description(Description {
             apps: config.apps.iter().map(report).collect(),
             config: config.print(),
@@ -68,6 +70,16 @@ pub(super) fn logging(
         plan = plan.listener(key, listener);
     }
     Ok(plan)
+}
+
+/// How the workers agree on who accepts; `None` leaves it to the kernel.
+fn through(accept: AcceptMode) -> Option<Through> {
+    match accept {
+        AcceptMode::Auto => Some(Through::WorkersOrArbiter),
+        AcceptMode::Signalled => Some(Through::Arbiter),
+        AcceptMode::Delegated => Some(Through::Workers),
+        AcceptMode::Kernel | AcceptMode::Reuseport => None,
+    }
 }
 
 fn report(app: &App) -> AppReport {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::address::{BindAddress, socket_path};
+use super::choice::Field;
 use super::error::{Origin, Problem};
 use super::form::Form;
 use super::grant::{Dir, parse_variable};
@@ -20,18 +21,15 @@ use super::number::{
 };
 use super::outbound::OutboundPattern;
 use super::raw::Entry;
-use super::resolved::{LogLevel, MemoryMeasure, UpgradeMode};
+use super::resolved::LogLevel;
 use super::route::Route;
-use super::text::{NONE, TITLE, account, choice, flag, level, path, path_or, title};
-
-const MEASURE: &str = "a measure of memory: pss or rss";
-const UPGRADE: &str = "a mode of upgrades: auto or manual";
+use super::text::{NONE, TITLE, account, flag, level, path, path_or, title};
 
 /// The field of a `T` that holds a `V`.
 type At<T, V> = fn(&mut T) -> &mut V;
 
 /// The kind of a setting of `T`, with its range and the field that it fills.
-pub(super) enum Kind<T> {
+pub(super) enum Kind<T: 'static> {
     /// `true` or `false`.
     Flag { at: At<T, bool> },
     /// A whole number.
@@ -75,10 +73,11 @@ pub(super) enum Kind<T> {
     Mode { at: At<T, Option<u32>> },
     /// A log level.
     Level { at: At<T, LogLevel> },
-    /// What counts as a process's memory.
-    Measure { at: At<T, MemoryMeasure> },
-    /// What an upgrade does with the old server.
-    Upgrade { at: At<T, UpgradeMode> },
+    /// One of a few words.
+    Choice {
+        at: &'static dyn Field<T>,
+        placeholder: &'static str,
+    },
     /// How process titles begin.
     Title { at: At<T, String> },
     /// A user or a group, or `none`.
@@ -124,7 +123,7 @@ pub(super) struct Machine {
 /// What is wrong with one value, and where it was written.
 pub(super) type Fault = (Origin, Problem);
 
-impl<T> Kind<T> {
+impl<T: 'static> Kind<T> {
     /// Reads what `entry` wrote and keeps it in `target`, or changes nothing and tells all faults.
     pub(super) fn store(
         &self,
@@ -160,8 +159,7 @@ impl<T> Kind<T> {
             Self::Allowance { at } => *at(target) = single(entry, allowance)?,
             Self::Mode { at } => *at(target) = single(entry, mode)?,
             Self::Level { at } => *at(target) = single(entry, level)?,
-            Self::Measure { at } => *at(target) = single(entry, measure)?,
-            Self::Upgrade { at } => *at(target) = single(entry, upgrade)?,
+            Self::Choice { at, .. } => single(entry, |text| at.store(target, text))?,
             Self::Title { at } => *at(target) = single(entry, title)?,
             Self::Account { at, .. } => *at(target) = single(entry, account)?,
             Self::File { at } => *at(target) = single(entry, |text| path(text, base))?,
@@ -202,8 +200,7 @@ impl<T> Kind<T> {
             Self::Allowance { at } => toml_number(&show_size(at(target).unwrap_or_default())),
             Self::Mode { at } => toml_or(NONE, *at(target), show_mode),
             Self::Level { at } => toml_string(at(target).as_str()),
-            Self::Measure { at } => toml_string(at(target).as_str()),
-            Self::Upgrade { at } => toml_string(at(target).as_str()),
+            Self::Choice { at, .. } => toml_string(at.word(target)),
             Self::Title { at } => toml_string(at(target)),
             Self::Account { at, .. } => toml_or(NONE, at(target).as_deref(), str::to_owned),
             Self::File { at } => toml_string(&at(target).to_string_lossy()),
@@ -236,8 +233,7 @@ impl<T> Kind<T> {
             Self::Duration { .. } | Self::Deadline { .. } => Form::NumberOrText,
             Self::Mode { .. } => Form::Octal,
             Self::Level { .. }
-            | Self::Measure { .. }
-            | Self::Upgrade { .. }
+            | Self::Choice { .. }
             | Self::Title { .. }
             | Self::File { .. }
             | Self::PathOr { .. }
@@ -264,10 +260,10 @@ impl<T> Kind<T> {
             Self::Size { .. } | Self::Allowance { .. } => "SIZE",
             Self::Mode { .. } => "OCTAL",
             Self::Level { .. } => "LEVEL",
-            Self::Measure { .. } => "MEASURE",
-            Self::Upgrade { .. } => "MODE",
             Self::Title { .. } => "NAME",
-            Self::Account { placeholder, .. } | Self::PathOr { placeholder, .. } => placeholder,
+            Self::Account { placeholder, .. }
+            | Self::PathOr { placeholder, .. }
+            | Self::Choice { placeholder, .. } => placeholder,
             Self::File { .. } | Self::Paths { .. } => "FILE",
             Self::Socket { .. } => "PATH",
             Self::Cache { .. } => "FOLDER",
@@ -302,8 +298,7 @@ impl<T> Kind<T> {
             Self::Allowance { .. } => "a size, or 0 for no limit".into(),
             Self::Mode { .. } => "an octal number, `000` to `777`, or `none`".into(),
             Self::Level { .. } => "`trace`, `debug`, `info`, `warn` or `error`".into(),
-            Self::Measure { .. } => "`pss` or `rss`".into(),
-            Self::Upgrade { .. } => "`auto` or `manual`".into(),
+            Self::Choice { at, .. } => one_of(&at.words()),
             Self::Title { .. } => TITLE.into(),
             Self::Account { .. } => "a name, a number or `none`".into(),
             Self::File { .. } => "a path".into(),
@@ -321,7 +316,10 @@ impl<T> Kind<T> {
 }
 
 /// The value of a setting that has one: the last that was written.
-fn single<V>(entry: &Entry, parse: impl Fn(&str) -> Result<V, Problem>) -> Result<V, Vec<Fault>> {
+fn single<V>(
+    entry: &Entry,
+    parse: impl FnOnce(&str) -> Result<V, Problem>,
+) -> Result<V, Vec<Fault>> {
     let Some(written) = entry.values.last() else {
         return Err(vec![(entry.origin.clone(), Problem::Empty("value"))]);
     };
@@ -391,12 +389,13 @@ fn mode(text: &str) -> Result<Option<u32>, Problem> {
     }
 }
 
-fn measure(text: &str) -> Result<MemoryMeasure, Problem> {
-    choice(text, &MemoryMeasure::ALL, MEASURE)
-}
-
-fn upgrade(text: &str) -> Result<UpgradeMode, Problem> {
-    choice(text, &UpgradeMode::ALL, UPGRADE)
+/// "`a`, `b` or `c`".
+fn one_of(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    match &quoted[..] {
+        [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        words => words.concat(),
+    }
 }
 
 fn socket(text: &str, base: &Path) -> Result<Option<PathBuf>, Problem> {

@@ -7,6 +7,7 @@
 //! `RGUNICORN_CMD_ARGS`, command line.
 
 mod address;
+mod choice;
 mod command;
 mod environment;
 mod error;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 use clap::ArgMatches;
 
 pub use address::BindAddress;
+pub use choice::Choice;
 pub use command::{CHECK_CONFIG, CONFIG, PRINT_CONFIG, command_args, verb_args};
 pub use error::{Error, Errors, Origin, Problem};
 pub use grant::Dir;
@@ -46,7 +48,9 @@ pub use host::{HostPattern, normal_host};
 pub use outbound::{OutboundPattern, Scheme};
 pub use print::AppDescription;
 pub use reference::reference_markdown;
-pub use resolved::{App, AppLimits, Config, LogLevel, MemoryMeasure, UpgradeMode};
+pub use resolved::{
+    AcceptMode, App, AppLimits, Config, LogLevel, MemoryMeasure, UpgradeMode, WorkerClass,
+};
 pub use route::Route;
 
 use environment::Environment;

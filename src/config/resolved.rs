@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::BindAddress;
+use super::choice::choice;
 use super::error::Origin;
 use super::grant::Dir;
 use super::outbound::OutboundPattern;
@@ -52,55 +53,49 @@ impl LogLevel {
     }
 }
 
-/// What counts as the memory of a worker (proc_pid_smaps(5)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MemoryMeasure {
-    /// The proportional set size: a page that n processes share counts as one nth.
-    Pss,
-    /// The resident set size: every page in memory counts in full.
-    Rss,
-}
-
-impl MemoryMeasure {
-    /// Every measure and its name.
-    pub const ALL: [(Self, &'static str); 2] = [
-        (Self::Pss, Self::Pss.as_str()),
-        (Self::Rss, Self::Rss.as_str()),
-    ];
-
-    /// The measure's name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pss => "pss",
-            Self::Rss => "rss",
-        }
+choice! {
+    /// What counts as the memory of a worker (proc_pid_smaps(5)).
+    MemoryMeasure, "a measure of memory: pss or rss" {
+        /// The proportional set size: a page that n processes share counts as one nth.
+        Pss = "pss",
+        /// The resident set size: every page in memory counts in full.
+        Rss = "rss",
     }
 }
 
-/// What the old server does once the program of an upgrade serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpgradeMode {
-    /// It drains and leaves.
-    Auto,
-    /// It serves on beside the new one until it gets a signal, as in gunicorn.
-    Manual,
+choice! {
+    /// What the old server does once the program of an upgrade serves.
+    UpgradeMode, "a mode of upgrades: auto or manual" {
+        /// It drains and leaves.
+        Auto = "auto",
+        /// It serves on beside the new one until it gets a signal, as in gunicorn.
+        Manual = "manual",
+    }
 }
 
-impl UpgradeMode {
-    /// Every mode and its name.
-    pub const ALL: [(Self, &'static str); 2] = [
-        (Self::Auto, Self::Auto.as_str()),
-        (Self::Manual, Self::Manual.as_str()),
-    ];
+choice! {
+    /// Who decides which worker accepts a connection.
+    AcceptMode, "a way to accept: auto, signalled, delegated, kernel or reuseport" {
+        /// The workers among themselves, and the arbiter where they cannot.
+        Auto = "auto",
+        /// The arbiter.
+        Signalled = "signalled",
+        /// The workers among themselves.
+        Delegated = "delegated",
+        /// The kernel, which wakes all that have room.
+        Kernel = "kernel",
+        /// The kernel, which gives each worker a queue of its own.
+        Reuseport = "reuseport",
+    }
+}
 
-    /// The mode's name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Manual => "manual",
-        }
+choice! {
+    /// How much a worker does at the same time.
+    WorkerClass, "a kind of worker: async or sync" {
+        /// Many connections and requests.
+        Async = "async",
+        /// One request.
+        Sync = "sync",
     }
 }
 
@@ -117,6 +112,12 @@ pub struct Config {
     pub workers: u32,
     /// Most connections that one worker holds.
     pub worker_connections: u32,
+    /// Who decides which worker accepts a connection.
+    pub accept: AcceptMode,
+    /// How much a worker does at the same time.
+    pub worker_class: WorkerClass,
+    /// Most requests that one worker is answering when it still accepts connections.
+    pub worker_requests: u32,
     /// Length of the kernel's queue of connections, for listen(2).
     pub backlog: u32,
     /// Time that a stopping worker has to finish its requests.
@@ -250,6 +251,9 @@ impl Config {
             bind: Vec::new(),
             workers: 0,
             worker_connections: 0,
+            accept: AcceptMode::Auto,
+            worker_class: WorkerClass::Async,
+            worker_requests: 0,
             backlog: 0,
             graceful_timeout: Duration::ZERO,
             keep_alive: Duration::ZERO,

@@ -3,6 +3,8 @@
 //! Invariant: decoding is the inverse of encoding and accepts nothing else. In which state of the
 //! child a message is legal is the arbiter's to judge.
 
+use std::fmt;
+
 use super::error::Error;
 use super::frame::Frame;
 
@@ -12,12 +14,16 @@ pub const REASON_BYTES_MAX: usize = 2048;
 const DRAIN: u8 = 1;
 const RETIRE: u8 = 2;
 const REOPEN_LOG: u8 = 3;
+const ACCEPT: u8 = 4;
+const REVOKE: u8 = 5;
 
 const READY: u8 = 129;
 const ARTEFACT: u8 = 130;
 const LOADED: u8 = 131;
 const FAILED: u8 = 132;
 const WORN: u8 = 133;
+const HAS_ROOM: u8 = 134;
+const ALIVE: u8 = 135;
 
 /// What the arbiter tells a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +34,13 @@ pub enum ToChild {
     Retire,
     /// Write the log to the one file that comes with the frame.
     ReopenLog,
+    /// A connection waits: accept it, unless the baton is somebody else's by now.
+    Accept {
+        /// Where, in the order of the role's listeners, from 0.
+        listener: u16,
+    },
+    /// A connection waited for this worker in vain, and has gone to another: say whether you live.
+    Revoke,
 }
 
 /// What a child tells the arbiter.
@@ -51,17 +64,53 @@ pub enum FromChild {
     },
     /// A worker has answered as many requests as it may. It serves until it is told to stop.
     Retire,
+    /// A worker has room again, after the arbiter had found nobody.
+    Accept,
+    /// A worker that was passed over lives.
+    Alive {
+        /// When it says so, in milliseconds of the monotonic clock.
+        now_ms: u64,
+    },
+}
+
+/// As the log shows it: `ACCEPT:0`.
+impl fmt::Display for ToChild {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Drain => formatter.write_str("DRAIN"),
+            Self::Retire => formatter.write_str("RETIRE"),
+            Self::ReopenLog => formatter.write_str("REOPEN"),
+            Self::Accept { listener } => write!(formatter, "ACCEPT:{listener}"),
+            Self::Revoke => formatter.write_str("REVOKE"),
+        }
+    }
+}
+
+/// As the log shows it: `ALIVE:123456`. The reason of a failure has a line of its own.
+impl fmt::Display for FromChild {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready => formatter.write_str("READY"),
+            Self::Artefact { app } => write!(formatter, "ARTEFACT:{app}"),
+            Self::Loaded => formatter.write_str("LOADED"),
+            Self::Failed { code, .. } => write!(formatter, "FAILED:{code}"),
+            Self::Retire => formatter.write_str("RETIRE"),
+            Self::Accept => formatter.write_str("ACCEPT"),
+            Self::Alive { now_ms } => write!(formatter, "ALIVE:{now_ms}"),
+        }
+    }
 }
 
 impl ToChild {
     /// The message as a frame.
     pub fn encode(&self) -> Vec<u8> {
-        let kind = match self {
-            Self::Drain => DRAIN,
-            Self::Retire => RETIRE,
-            Self::ReopenLog => REOPEN_LOG,
-        };
-        Frame { kind, payload: &[] }.encode()
+        match self {
+            Self::Drain => frame(DRAIN, &[]),
+            Self::Retire => frame(RETIRE, &[]),
+            Self::ReopenLog => frame(REOPEN_LOG, &[]),
+            Self::Accept { listener } => frame(ACCEPT, &listener.to_le_bytes()),
+            Self::Revoke => frame(REVOKE, &[]),
+        }
     }
 
     /// Reads the one message that `bytes` must be.
@@ -71,6 +120,10 @@ impl ToChild {
             DRAIN => no_payload(kind, payload).map(|()| Self::Drain),
             RETIRE => no_payload(kind, payload).map(|()| Self::Retire),
             REOPEN_LOG => no_payload(kind, payload).map(|()| Self::ReopenLog),
+            ACCEPT => number(kind, payload).map(|bytes| Self::Accept {
+                listener: u16::from_le_bytes(bytes),
+            }),
+            REVOKE => no_payload(kind, payload).map(|()| Self::Revoke),
             kind => Err(Error::Kind { kind }),
         }
     }
@@ -80,35 +133,17 @@ impl FromChild {
     /// The message as a frame.
     pub fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Ready => Frame {
-                kind: READY,
-                payload: &[],
-            }
-            .encode(),
-            Self::Artefact { app } => Frame {
-                kind: ARTEFACT,
-                payload: &app.to_le_bytes(),
-            }
-            .encode(),
-            Self::Loaded => Frame {
-                kind: LOADED,
-                payload: &[],
-            }
-            .encode(),
-            Self::Retire => Frame {
-                kind: WORN,
-                payload: &[],
-            }
-            .encode(),
+            Self::Ready => frame(READY, &[]),
+            Self::Artefact { app } => frame(ARTEFACT, &app.to_le_bytes()),
+            Self::Loaded => frame(LOADED, &[]),
+            Self::Retire => frame(WORN, &[]),
+            Self::Accept => frame(HAS_ROOM, &[]),
+            Self::Alive { now_ms } => frame(ALIVE, &now_ms.to_le_bytes()),
             Self::Failed { code, reason } => {
                 let end = reason.floor_char_boundary(REASON_BYTES_MAX);
                 let mut payload = vec![*code];
                 payload.extend(&reason.as_bytes()[..end]);
-                Frame {
-                    kind: FAILED,
-                    payload: &payload,
-                }
-                .encode()
+                frame(FAILED, &payload)
             }
         }
     }
@@ -118,20 +153,28 @@ impl FromChild {
         let Frame { kind, payload } = Frame::decode(bytes)?;
         match kind {
             READY => no_payload(kind, payload).map(|()| Self::Ready),
-            ARTEFACT => {
-                let app = payload
-                    .try_into()
-                    .map_err(|_| wrong_payload(kind, payload))?;
-                Ok(Self::Artefact {
-                    app: u32::from_le_bytes(app),
-                })
-            }
+            ARTEFACT => number(kind, payload).map(|bytes| Self::Artefact {
+                app: u32::from_le_bytes(bytes),
+            }),
             LOADED => no_payload(kind, payload).map(|()| Self::Loaded),
             FAILED => decode_failed(payload),
             WORN => no_payload(kind, payload).map(|()| Self::Retire),
+            HAS_ROOM => no_payload(kind, payload).map(|()| Self::Accept),
+            ALIVE => number(kind, payload).map(|bytes| Self::Alive {
+                now_ms: u64::from_le_bytes(bytes),
+            }),
             kind => Err(Error::Kind { kind }),
         }
     }
+}
+
+fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    Frame { kind, payload }.encode()
+}
+
+/// The bytes of a number, which must be all there is.
+fn number<const N: usize>(kind: u8, payload: &[u8]) -> Result<[u8; N], Error> {
+    payload.try_into().map_err(|_| wrong_payload(kind, payload))
 }
 
 fn decode_failed(payload: &[u8]) -> Result<FromChild, Error> {
@@ -185,13 +228,17 @@ mod tests {
     }
 
     fn any_message(numbers: &mut Numbers) -> FromChild {
-        match numbers.below(5) {
+        match numbers.below(7) {
             0 => FromChild::Ready,
             1 => FromChild::Artefact {
                 app: numbers.next() as u32,
             },
             2 => FromChild::Loaded,
             3 => FromChild::Retire,
+            4 => FromChild::Accept,
+            5 => FromChild::Alive {
+                now_ms: numbers.next(),
+            },
             _ => {
                 let length = numbers.below(300);
                 let character = ['a', '\n', 'é', '\u{1f980}', '\0'][numbers.below(5)];
@@ -206,7 +253,14 @@ mod tests {
 
     #[test]
     fn every_message_is_read_back() {
-        for order in [ToChild::Drain, ToChild::Retire, ToChild::ReopenLog] {
+        let accept = ToChild::Accept { listener: 0x1234 };
+        for order in [
+            ToChild::Drain,
+            ToChild::Retire,
+            ToChild::ReopenLog,
+            accept,
+            ToChild::Revoke,
+        ] {
             assert_eq!(ToChild::decode(&order.encode()), Ok(order));
         }
         let mut numbers = Numbers(1);
@@ -216,6 +270,16 @@ mod tests {
             assert!(frame.len() <= FRAME_BYTES_MAX);
             assert_eq!(FromChild::decode(&frame), Ok(message));
         }
+    }
+
+    #[test]
+    fn messages_are_shown_by_their_names() {
+        let shown = [
+            ToChild::Accept { listener: 2 }.to_string(),
+            FromChild::Accept.to_string(),
+            FromChild::Alive { now_ms: 1234 }.to_string(),
+        ];
+        assert_eq!(shown, ["ACCEPT:2", "ACCEPT", "ALIVE:1234"]);
     }
 
     #[test]
@@ -236,6 +300,13 @@ mod tests {
         };
         let wrong = |kind, bytes| Error::Payload { kind, bytes };
         check(READY, b"x", wrong(READY, 1));
+        check(HAS_ROOM, b"x", wrong(HAS_ROOM, 1));
+        check(ALIVE, &[1; 7], wrong(ALIVE, 7));
+        let accept = Frame {
+            kind: ACCEPT,
+            payload: &[1],
+        };
+        assert_eq!(ToChild::decode(&accept.encode()), Err(wrong(ACCEPT, 1)));
         check(LOADED, b"x", wrong(LOADED, 1));
         check(ARTEFACT, &[1, 2, 3], wrong(ARTEFACT, 3));
         check(ARTEFACT, &[1, 2, 3, 4, 5], wrong(ARTEFACT, 5));

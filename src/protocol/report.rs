@@ -77,6 +77,27 @@ pub struct Stats {
     pub requests: u64,
     /// Connections so far, those of workers that have left too.
     pub accepted: u64,
+    /// How they were accepted, by workers that have left too.
+    #[serde(flatten)]
+    pub accepting: AcceptReport,
+}
+
+/// How connections came to whoever accepted them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AcceptReport {
+    /// Times that a worker was woken to accept.
+    pub wakeups: u64,
+    /// Of these, those in which there was no connection for it.
+    pub spurious: u64,
+    /// Times that a worker handed the baton on.
+    pub handed_on: u64,
+    /// Connections that a worker accepted while it was awake, without having been woken.
+    pub pulled: u64,
+    /// Milliseconds in which a worker had no room for another connection.
+    pub parked_ms: u64,
+    /// Times that a worker did not accept though it should have, and was passed over.
+    pub revocations: u64,
 }
 
 /// A child in a slot, or a slot that waits for one.
@@ -115,6 +136,9 @@ pub struct WorkerReport {
     /// How the last one in the slot ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<ExitReport>,
+    /// How its connections came to it.
+    #[serde(flatten)]
+    pub accepting: AcceptReport,
 }
 
 impl WorkerReport {
@@ -135,6 +159,7 @@ impl WorkerReport {
             memory_bytes: None,
             heartbeat_ms: None,
             last_exit,
+            accepting: AcceptReport::default(),
         }
     }
 }
@@ -181,6 +206,15 @@ pub struct ListenerReport {
     pub address: String,
     /// What the configuration asks for.
     pub key: String,
+    /// Connections that wait to be accepted; the kernel does not tell for Unix sockets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<u32>,
+    /// Connections that may wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_max: Option<u32>,
+    /// Connections that found the queue full, and must try again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overflows: Option<u32>,
 }
 
 #[cfg(test)]
@@ -206,6 +240,9 @@ mod tests {
         let listener = ListenerReport {
             address: "127.0.0.1:8000".to_owned(),
             key: "127.0.0.1:0".to_owned(),
+            queue: None,
+            queue_max: None,
+            overflows: None,
         };
         assert_eq!(
             report,

@@ -4,6 +4,7 @@
 //! server is below this module, and what this module exports is safe to call.
 #![allow(unsafe_code, reason = "this is the room for it")]
 
+pub mod bell;
 pub mod channel;
 pub mod clock;
 pub mod daemon;
@@ -16,6 +17,7 @@ pub mod pid_file;
 pub mod poll;
 pub mod process;
 pub mod program;
+mod queue;
 pub mod random;
 pub mod shared;
 pub mod signals;

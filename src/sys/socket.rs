@@ -21,6 +21,7 @@ use nix::sys::socket::{
 
 use super::identity::Identity;
 use super::inherited;
+use super::queue::{self, Queue};
 use super::socket_file::SocketFile;
 
 /// Connections that died in the queue which one call passes over: an error that is not the
@@ -173,6 +174,22 @@ impl Listener {
     /// queue.
     pub fn accept(&self) -> io::Result<Option<Stream>> {
         Ok(accept(&self.fd)?.map(Stream))
+    }
+
+    /// How many connections wait; `None` for a Unix socket, of which the kernel does not tell.
+    pub fn waiting(&self) -> Option<u32> {
+        match self.address {
+            Address::Tcp(_) => Some(queue::lengths(&self.fd).ok()?.0),
+            Address::Unix(_) => None,
+        }
+    }
+
+    /// What waits in the queue; `None` for a Unix socket, of which the kernel does not tell.
+    pub fn queue(&self) -> Option<Queue> {
+        match self.address {
+            Address::Tcp(_) => queue::of(&self.fd).ok(),
+            Address::Unix(_) => None,
+        }
     }
 
     /// Whether [`unlink`](Self::unlink) has a file to remove.

@@ -363,3 +363,32 @@ fn only_the_own_file_is_given_away() {
     }
     tcp("127.0.0.1:0").give_to(&other).unwrap();
 }
+
+#[test]
+fn the_queue_is_told_for_tcp_alone() {
+    let listener = Listener::bind(&BindTo::Tcp(([127, 0, 0, 1], 0).into()), 2).unwrap();
+    let Address::Tcp(address) = *listener.local_address() else {
+        panic!("{listener:?}")
+    };
+    let queue = |waiting, overflows| Queue {
+        waiting,
+        limit: 2,
+        overflows,
+    };
+    assert_eq!(listener.queue(), Some(queue(0, 0)));
+    // The kernel lets one more in than it says.
+    let clients: Vec<_> = (0..3)
+        .map(|_| std::net::TcpStream::connect(address).unwrap())
+        .collect();
+    assert_eq!(listener.queue(), Some(queue(3, 0)));
+    let limit = std::time::Duration::from_millis(50);
+    assert!(std::net::TcpStream::connect_timeout(&address, limit).is_err());
+    let full = listener.queue().unwrap();
+    assert!(full.waiting == 3 && full.overflows > 0, "{full:?}");
+    assert!(listener.accept().unwrap().is_some());
+    drop(clients);
+    assert_eq!(listener.queue().unwrap().waiting, 2);
+    let folder = tempfile::tempdir().unwrap();
+    let unix = Listener::bind(&BindTo::Unix(folder.path().join("s")), 2).unwrap();
+    assert_eq!(unix.queue(), None);
+}

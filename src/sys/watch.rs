@@ -3,9 +3,11 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::io::unix::AsyncFd;
 
+use super::bell::Bell;
 use super::channel::Channel;
 use super::signals::SignalQueue;
 use super::socket::{Listener, Stream};
@@ -21,7 +23,7 @@ macro_rules! watchable {
     ($($type:ty),*) => { $(impl sealed::Sealed for $type {} impl Watchable for $type {})* };
 }
 
-watchable!(Rc<Channel>, Listener, SignalQueue, Stream);
+watchable!(Arc<Bell>, Rc<Channel>, Listener, SignalQueue, Stream);
 
 /// Registers with the event loop of this thread.
 ///

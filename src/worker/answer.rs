@@ -260,7 +260,7 @@ async fn converse(
         }
     };
     if let Over::Responded(keep_alive) = over {
-        finish(exchange, &asked);
+        finish(&connection.shared, exchange, &asked);
         // What is left of the request would be taken for the next one.
         return Ok(if keep_alive && pump.is_end() {
             Next::Reuse
@@ -315,13 +315,14 @@ fn explain(
 }
 
 /// A guest may work on after its response; it does so beside the connection, within its deadline.
-fn finish(mut exchange: Exchange, asked: &Asked) {
+fn finish(shared: &Rc<Shared>, mut exchange: Exchange, asked: &Asked) {
     if exchange.is_finished() {
         return;
     }
     let (app, deadline) = (Rc::clone(&asked.served), asked.deadline);
+    let shared = Rc::clone(shared);
     tokio::task::spawn_local(async move {
-        match timeout_at(deadline, exchange.finish()).await {
+        match timeout_at(deadline, shared.at_work(exchange.finish())).await {
             Ok(Ok(())) => {}
             Ok(Err(failure)) => tracing::warn!(app = app.name, "after the response: {failure}"),
             Err(_) => tracing::warn!(app = app.name, "after the response: time limit reached"),
@@ -338,7 +339,10 @@ async fn respond(
     exchange: &mut Exchange,
     begun: &mut bool,
 ) -> Result<bool, Ended> {
-    let response = exchange.head().await.map_err(Ended::Failed)?;
+    let response = shared
+        .at_work(exchange.head())
+        .await
+        .map_err(Ended::Failed)?;
     let (parts, mut body) = response.into_parts();
     let head = ResponseHead {
         status: parts.status,
@@ -354,9 +358,10 @@ async fn respond(
         tracing::debug!("the response cannot be sent: {error}");
         Ended::Failed(Failure::BadResponse("its head cannot be sent"))
     })?;
+    let to = (wire, output);
     stream(
-        wire,
-        output,
+        shared,
+        to,
         asked,
         exchange,
         (&mut body, &mut encoder),
@@ -368,8 +373,8 @@ async fn respond(
 
 /// Writes the body; small responses leave in one write with their head.
 async fn stream(
-    wire: &Wire,
-    output: &mut BytesMut,
+    shared: &Shared,
+    (wire, output): (&Wire, &mut BytesMut),
     asked: &Asked,
     exchange: &mut Exchange,
     (body, encoder): (&mut ResponseBody, &mut BodyEncoder),
@@ -378,9 +383,9 @@ async fn stream(
     let mut left = asked.served.limits.response_body.unwrap_or(u64::MAX);
     loop {
         let frame = if output.is_empty() {
-            exchange.frame(body).await
+            shared.at_work(exchange.frame(body)).await
         } else {
-            match at_once(exchange.frame(body)).await {
+            match at_once(shared.at_work(exchange.frame(body))).await {
                 Some(frame) => frame,
                 None => {
                     *begun = true;

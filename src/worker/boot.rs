@@ -6,12 +6,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
 use super::admission::Gate;
+use super::room::Room;
 use super::route::Routes;
-use super::shared::{Heartbeat, Served, Shared, Worn};
-use super::{accept, drain};
+use super::shared::{Heartbeat, Served, Shared};
+use super::{accept, drain, kind, room};
 use crate::arbiter::exit::ExitCode;
 use crate::arbiter::role::{Child, Title};
 use crate::config::Config;
@@ -32,6 +34,7 @@ struct Plan<'a> {
     listeners: Vec<Listener>,
     handed: Vec<OwnedFd>,
     title: Title,
+    room: Room,
 }
 
 /// Why a worker cannot serve.
@@ -69,12 +72,15 @@ pub fn main(child: Child, config: &Config) -> i32 {
         config.heartbeat_timeout,
     );
     let channel = Rc::new(child.channel);
-    let result = event_loop(&heartbeat).and_then(|runtime| {
+    let (seat, due) = (child.seat.map(Arc::new), Arc::new(Notify::new()));
+    let at_rest = room::at_rest(seat.as_ref(), &due);
+    let result = event_loop(&heartbeat, at_rest).and_then(|runtime| {
         let plan = Plan {
             config,
             listeners: child.listeners,
             handed: child.handed,
             title: child.title,
+            room: Room::new(kind::of(config), seat, due),
         };
         LocalSet::new().block_on(&runtime, serve(plan, Rc::clone(&channel), heartbeat))
     });
@@ -90,12 +96,18 @@ pub fn main(child: Child, config: &Config) -> i32 {
     }
 }
 
-fn event_loop(heartbeat: &Heartbeat) -> Result<tokio::runtime::Runtime, BootError> {
+fn event_loop(
+    heartbeat: &Heartbeat,
+    at_rest: impl Fn() + Send + Sync + 'static,
+) -> Result<tokio::runtime::Runtime, BootError> {
     let (asleep, awake) = (heartbeat.clone(), heartbeat.clone());
     tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .on_thread_park(move || asleep.sleep())
+        .on_thread_park(move || {
+            at_rest();
+            asleep.sleep();
+        })
         .on_thread_unpark(move || awake.beat())
         .build()
         .map_err(|source| BootError::System {
@@ -129,19 +141,16 @@ async fn serve(
     let _ticks =
         CpuTicks::start(host::TICK, ticker).map_err(system("cannot start the CPU timer"))?;
     let routes = load(config, &plan.handed, &host).await?;
-    let (max, jitter) = (config.max_requests, config.max_requests_jitter);
-    let worn = Worn::after(max, jitter, Rc::clone(&channel));
-    let shared = Rc::new(Shared::new(config, routes, heartbeat, worn));
+    let shared = Shared::new(config, routes, heartbeat, plan.room, &channel);
+    let shared = Rc::new(shared);
     tokio::task::spawn_local(Heartbeat::keep_up(Rc::clone(&shared)));
-    let accepting = plan
-        .listeners
-        .into_iter()
-        .map(|listener| tokio::task::spawn_local(accept::run(Rc::clone(&shared), listener)))
-        .collect();
+    let accepting = accept::run(Rc::clone(&shared), plan.listeners);
+    let accepting = tokio::task::spawn_local(accepting);
     channel
         .send_blocking(&FromChild::Ready.encode(), &[])
         .map_err(system("cannot reach the arbiter"))?;
     plan.title.set_state("ready");
+    shared.open();
     drain::until_done(
         &shared,
         channel,

@@ -23,7 +23,7 @@ pub(super) struct Connection {
     pub(super) input: Buffer,
     /// What is to be written next.
     pub(super) output: BytesMut,
-    _counted: Counted,
+    counted: Counted,
 }
 
 /// What the client sent in place of a request.
@@ -48,8 +48,7 @@ pub(super) enum Next {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(shared: Rc<Shared>, stream: Stream) {
-    let counted = Counted::new(&shared);
+pub(super) async fn serve(shared: Rc<Shared>, stream: Stream, counted: Counted) {
     let wire = match Wire::new(stream) {
         Ok(wire) => wire,
         Err(error) => return tracing::warn!("cannot watch a connection: {error}"),
@@ -59,7 +58,7 @@ pub(super) async fn serve(shared: Rc<Shared>, stream: Stream) {
         wire,
         input: Buffer::default(),
         output: BytesMut::new(),
-        _counted: counted,
+        counted,
     };
     if let Err(error) = connection.run().await {
         tracing::debug!("connection lost: {error}");
@@ -94,6 +93,7 @@ impl Connection {
             }
             self.wire.write(&mut self.output, &[]).await?;
             if next == Next::Close {
+                self.counted.close();
                 self.wire.linger().await;
                 return Ok(());
             }

@@ -43,13 +43,13 @@ pub(super) async fn until_done(
     shared: &Rc<Shared>,
     channel: Rc<Channel>,
     signals: SignalQueue,
-    accepting: Vec<JoinHandle<()>>,
+    accepting: JoinHandle<()>,
     graceful: Duration,
     title: &Title,
 ) -> io::Result<()> {
     let channel = watch(channel)?;
     let signals = watch(signals)?;
-    let last_to_listen = match next_order(&channel, &signals).await? {
+    let last_to_listen = match next_order(shared, &channel, &signals).await? {
         Order::Quit => return Ok(()),
         Order::Finish { last_to_listen } => last_to_listen,
     };
@@ -57,7 +57,7 @@ pub(super) async fn until_done(
     shared.begin_drain(last_to_listen);
     tokio::select! {
         () = drained(shared, accepting) => {}
-        () = keep_log(&channel) => {}
+        () = obey(shared, &channel) => {}
         () = quit(&signals) => {}
         () = tokio::time::sleep(graceful.saturating_add(SPARE)) => {
             tracing::warn!("{} connections were not finished in time", shared.connections());
@@ -66,13 +66,11 @@ pub(super) async fn until_done(
     Ok(())
 }
 
-async fn drained(shared: &Rc<Shared>, accepting: Vec<JoinHandle<()>>) {
-    for task in accepting {
-        // A listener's task that panicked has closed its listener too.
-        let _ = task.await;
-    }
+async fn drained(shared: &Rc<Shared>, accepting: JoinHandle<()>) {
+    // If that task has panicked, it has closed the listeners too.
+    let _ = accepting.await;
     loop {
-        let ended = shared.room.notified();
+        let ended = shared.room.changed.notified();
         if shared.connections() == 0 && shared.in_flight() == 0 {
             return;
         }
@@ -85,23 +83,27 @@ async fn drained(shared: &Rc<Shared>, accepting: Vec<JoinHandle<()>>) {
 }
 
 async fn next_order(
+    shared: &Shared,
     channel: &AsyncFd<Rc<Channel>>,
     signals: &AsyncFd<SignalQueue>,
 ) -> io::Result<Order> {
     tokio::select! {
-        order = from_arbiter(channel) => order,
+        order = from_arbiter(shared, channel) => order,
         order = from_signals(signals) => order,
     }
 }
 
-async fn from_arbiter(channel: &AsyncFd<Rc<Channel>>) -> io::Result<Order> {
-    let order = next_order_of(channel).await?;
+async fn from_arbiter(shared: &Shared, channel: &AsyncFd<Rc<Channel>>) -> io::Result<Order> {
+    let order = next_order_of(shared, channel).await?;
     // Without an arbiter nobody comes after this worker, and what was accepted is still served.
     Ok(order.unwrap_or(finish(true)))
 }
 
-/// The next order; `None` if the arbiter is dead. The log file is changed on the way.
-async fn next_order_of(channel: &AsyncFd<Rc<Channel>>) -> io::Result<Option<Order>> {
+/// The next order to end; `None` if the arbiter is dead. What else it wants is done on the way.
+async fn next_order_of(
+    shared: &Shared,
+    channel: &AsyncFd<Rc<Channel>>,
+) -> io::Result<Option<Order>> {
     let mut frame = [0; FRAME_BYTES_MAX];
     loop {
         let mut ready = channel.readable().await?;
@@ -110,6 +112,9 @@ async fn next_order_of(channel: &AsyncFd<Rc<Channel>>) -> io::Result<Option<Orde
             Recv::Eof => return Ok(None),
             Recv::Frame { len, fds } => match ToChild::decode(&frame[..len]) {
                 Ok(ToChild::ReopenLog) => reopen_log(&fds)?,
+                // The baton says whether it is so; where the connection is, the listeners.
+                Ok(ToChild::Accept { .. }) => shared.room.tell(),
+                Ok(ToChild::Revoke) => shared.say_alive(),
                 Ok(ToChild::Drain) => return Ok(Some(finish(true))),
                 Ok(ToChild::Retire) => return Ok(Some(finish(false))),
                 Err(error) => return Err(io::Error::other(error)),
@@ -130,10 +135,10 @@ fn reopen_log(files: &[OwnedFd]) -> io::Result<()> {
     }
 }
 
-/// Goes on writing to the right log file while the worker drains.
-async fn keep_log(channel: &AsyncFd<Rc<Channel>>) {
-    // Further orders change nothing, and without an arbiter the drain's own time runs.
-    while let Ok(Some(_)) = next_order_of(channel).await {}
+/// Goes on listening to the arbiter while the worker drains.
+async fn obey(shared: &Shared, channel: &AsyncFd<Rc<Channel>>) {
+    // Further orders to end change nothing, and without an arbiter the drain's own time runs.
+    while let Ok(Some(_)) = next_order_of(shared, channel).await {}
     std::future::pending().await
 }
 

@@ -9,8 +9,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
 use super::admission::Gate;
+use super::room::Room;
 use super::route::Routes;
 use super::serving::Requests;
+use crate::accept::Seat;
 use crate::config;
 use crate::host;
 use crate::http::date::{DATE_BYTES, imf_fixdate};
@@ -41,7 +43,7 @@ pub(super) struct Shared {
     pub(super) http: Limits,
     pub(super) keep_alive: Duration,
     pub(super) head_timeout: Duration,
-    pub(super) connections_max: usize,
+    pub(super) room: Room,
     pub(super) heartbeat: Heartbeat,
     pub(super) draining: Cell<bool>,
     /// Whether nobody accepts from the listeners after this worker.
@@ -51,12 +53,11 @@ pub(super) struct Shared {
     worn: Worn,
     /// Told when the worker begins to drain.
     pub(super) drain: Notify,
-    /// Told when a connection ends.
-    pub(super) room: Notify,
+    /// Whether it was said already that connections cannot be accepted.
+    complained: Cell<bool>,
+    channel: Rc<Channel>,
     /// Told when there is a request in flight and there was none.
     busy: Notify,
-    connections: Cell<usize>,
-    in_flight: Cell<u64>,
     requests: RefCell<Requests>,
     date: RefCell<(u64, [u8; DATE_BYTES])>,
 }
@@ -66,7 +67,8 @@ impl Shared {
         config: &config::Config,
         routes: Routes<Served>,
         heartbeat: Heartbeat,
-        worn: Worn,
+        room: Room,
+        channel: &Rc<Channel>,
     ) -> Self {
         let bytes = |setting: u32| setting as usize;
         Self {
@@ -78,41 +80,91 @@ impl Shared {
             },
             keep_alive: config.keep_alive,
             head_timeout: config.head_timeout,
-            connections_max: bytes(config.worker_connections),
+            room,
             heartbeat,
             draining: Cell::new(false),
             last_to_listen: Cell::new(false),
             backlog: config.backlog,
-            worn,
+            worn: Worn::after(
+                config.max_requests,
+                config.max_requests_jitter,
+                Rc::clone(channel),
+            ),
             drain: Notify::new(),
-            room: Notify::new(),
+            complained: Cell::new(false),
+            channel: Rc::clone(channel),
             busy: Notify::new(),
-            connections: Cell::new(0),
-            in_flight: Cell::new(0),
             requests: RefCell::default(),
             date: RefCell::new((0, imf_fixdate(0))),
         }
     }
 
     pub(super) fn connections(&self) -> usize {
-        self.connections.get()
+        self.room.load().connections
     }
 
     pub(super) fn in_flight(&self) -> u64 {
-        self.in_flight.get()
+        self.room.load().in_flight
     }
 
     /// Whether a connection may be used again after its response.
     pub(super) fn keeps_connections(&self) -> bool {
-        !self.draining.get() && !self.keep_alive.is_zero()
+        !self.draining.get() && !self.keep_alive.is_zero() && self.room.keeps_connections()
+    }
+
+    /// Takes connections from now on.
+    pub(super) fn open(&self) {
+        self.room.open(self.slot());
     }
 
     /// Takes no more connections; if nobody else does, whoever waits is taken still.
     pub(super) fn begin_drain(&self, last_to_listen: bool) {
         self.last_to_listen.set(last_to_listen);
         self.draining.set(true);
+        self.room.close(self.slot());
         self.drain.notify_waiters();
-        self.room.notify_waiters();
+    }
+
+    /// The kernel cannot give this worker connections for now, or perhaps again.
+    pub(super) fn set_starves(&self, starves: bool) {
+        self.room.set_starves(starves, self.slot());
+    }
+
+    /// Whether to complain that connections cannot be accepted: not about each of them.
+    pub(super) fn complain_of_accept(&self) -> bool {
+        !self.complained.replace(true)
+    }
+
+    /// Says that this worker has room, if the arbiter waits to hear that of somebody.
+    pub(super) fn ask(&self, seat: &Seat) {
+        if seat.ask()
+            && !matches!(
+                self.channel.send(&FromChild::Accept.encode(), &[]),
+                Ok(true)
+            )
+        {
+            // A channel that is full delays no connection.
+            seat.ring_for_arbiter();
+        }
+    }
+
+    /// Tells the arbiter, which doubts it, that this worker lives.
+    pub(super) fn say_alive(&self) {
+        let now_ms = clock::monotonic_ms();
+        // If it cannot be said, the arbiter hears of it when this worker accepts.
+        let _ = self
+            .channel
+            .send(&FromChild::Alive { now_ms }.encode(), &[]);
+    }
+
+    /// Lets a guest run on whenever the future is polled.
+    pub(super) async fn at_work<F: Future>(&self, guest: F) -> F::Output {
+        let mut guest = std::pin::pin!(guest);
+        std::future::poll_fn(|cx| {
+            self.room.work(self.slot());
+            guest.as_mut().poll(cx)
+        })
+        .await
     }
 
     /// The value of Date, made once a second (RFC 9110 section 6.6.1).
@@ -127,7 +179,7 @@ impl Shared {
         date.1
     }
 
-    fn slot(&self) -> &Slot {
+    pub(super) fn slot(&self) -> &Slot {
         self.heartbeat.slot()
     }
 }
@@ -164,26 +216,39 @@ impl Worn {
 }
 
 /// A connection, while it is counted.
-pub(super) struct Counted(Rc<Shared>);
+pub(super) struct Counted {
+    shared: Rc<Shared>,
+    closing: bool,
+}
 
 impl Counted {
     pub(super) fn new(shared: &Rc<Shared>) -> Self {
-        shared.connections.set(shared.connections.get() + 1);
+        shared.complained.set(false);
+        shared.slot().counters.accepted.add(1);
         shared
-            .slot()
-            .set_connections(shared.connections.get() as u64);
-        shared.slot().count_accepted();
-        Self(Rc::clone(shared))
+            .room
+            .change(shared.slot(), |load| load.connections += 1);
+        Self {
+            shared: Rc::clone(shared),
+            closing: false,
+        }
+    }
+
+    /// The last word was said: the connection has only to be closed.
+    pub(super) fn close(&mut self) {
+        self.closing = true;
+        let shared = &self.shared;
+        shared.room.change(shared.slot(), |load| load.closing += 1);
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.connections.set(self.0.connections.get() - 1);
-        self.0
-            .slot()
-            .set_connections(self.0.connections.get() as u64);
-        self.0.room.notify_waiters();
+        let shared = &self.shared;
+        shared.room.change(shared.slot(), |load| {
+            load.connections -= 1;
+            load.closing -= usize::from(self.closing);
+        });
     }
 }
 
@@ -198,11 +263,11 @@ impl InFlight {
     pub(super) fn new(shared: &Rc<Shared>, app: &str, method: &str, path: &str) -> Self {
         let slot = shared.slot();
         shared.heartbeat.beat();
-        if shared.in_flight.replace(shared.in_flight.get() + 1) == 0 {
+        if shared.in_flight() == 0 {
             shared.busy.notify_one();
         }
-        slot.set_in_flight(shared.in_flight.get());
-        slot.count_request();
+        shared.room.change(slot, |load| load.in_flight += 1);
+        slot.counters.requests.add(1);
         shared.worn.count();
         let now_ms = clock::monotonic_ms();
         let mut requests = shared.requests.borrow_mut();
@@ -217,8 +282,9 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         let shared = &self.shared;
-        shared.in_flight.set(shared.in_flight.get() - 1);
-        shared.slot().set_in_flight(shared.in_flight.get());
+        shared
+            .room
+            .change(shared.slot(), |load| load.in_flight -= 1);
         let mut requests = shared.requests.borrow_mut();
         requests.end(shared.slot(), self.request);
     }

@@ -12,13 +12,17 @@ use source::{ROOT, Source, files, is_word, item_end, paths, read, sources, words
 
 /// Who may import whom. A name with `::` is an exception: that part of the room and no more. What a child is born with
 /// and what it may end with are the arbiter's words, and all that a child knows of it.
-const ARROWS: [(&str, &str); 12] = [
-    ("arbiter", "protocol scoreboard sys"),
+const ARROWS: [(&str, &str); 13] = [
+    ("accept", "sys"),
+    ("arbiter", "accept protocol scoreboard sys"),
     (
         "cli",
         "arbiter::exit compose config host loader protocol sys",
     ),
-    ("compose", "arbiter config loader protocol sys worker"),
+    (
+        "compose",
+        "accept arbiter config loader protocol sys worker",
+    ),
     ("config", ""),
     ("host", "config"),
     ("http", ""),
@@ -32,7 +36,7 @@ const ARROWS: [(&str, &str); 12] = [
     ("sys", ""),
     (
         "worker",
-        "arbiter::exit arbiter::role config host http protocol scoreboard sys",
+        "accept arbiter::exit arbiter::role config host http protocol scoreboard sys",
     ),
 ];
 

@@ -50,6 +50,11 @@ impl World {
             }
             Action::Announce => self.announce(),
             Action::Prepare(number) => self.prepare(number),
+            Action::Grant(number) => {
+                let served = self.count(WORKER, |id| id.generation == number) > 0;
+                let leaves = self.children.keys().any(|id| id.generation == number);
+                self.check(served || leaves, "nobody of a generation is to accept");
+            }
             Action::Adopt(number) => self.adopt(number),
             Action::Discard(number) => {
                 let known = self.candidate == Some(number);

@@ -252,6 +252,8 @@ impl World {
                     FromChild::Loaded,
                     FromChild::Artefact { app },
                     FromChild::Retire,
+                    FromChild::Accept,
+                    FromChild::Alive { now_ms: at_ms },
                     failed,
                 ];
                 agenda.push((at_ms, Deed::Say(self.numbers.one_of(&nonsense))));
@@ -295,7 +297,10 @@ impl World {
                     FromChild::Failed { code, .. } if !child.said_ready && !child.said_loaded => {
                         child.failed_with = child.failed_with.or(Some(*code));
                     }
-                    FromChild::Failed { .. } | FromChild::Artefact { .. } => {}
+                    FromChild::Failed { .. }
+                    | FromChild::Artefact { .. }
+                    | FromChild::Accept
+                    | FromChild::Alive { .. } => {}
                 }
                 if message == FromChild::Ready
                     && id.place == Place::Successor

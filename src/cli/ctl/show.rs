@@ -5,8 +5,8 @@
 
 use super::text::{NOTHING, Side, duration, indented, pairs, printable_lines, size, table};
 use crate::protocol::report::{
-    AppReport, ArbiterReport, ExitReport, ListenerReport, Report, ServingReport, Stats,
-    WorkerReport,
+    AcceptReport, AppReport, ArbiterReport, ExitReport, ListenerReport, Report, ServingReport,
+    Stats, WorkerReport,
 };
 
 /// The report as text, which ends with a line break.
@@ -78,18 +78,69 @@ fn stats(stats: &Stats, with_arbiter: bool) -> String {
         named("workers ready", stats.workers_ready),
         named("connections", stats.connections),
         named("in flight", stats.in_flight),
-        named("accepted", stats.accepted),
         named("requests", stats.requests),
         named("restarts", stats.restarts),
         named("reloads", stats.reloads),
         named("reloads failed", stats.reloads_failed),
         named("upgrades", stats.upgrades),
+        named("accepted", stats.accepted),
     ]);
+    lines.extend(
+        ACCEPTING
+            .iter()
+            .map(|(name, _)| (*name).to_owned())
+            .zip(accepting(&stats.accepting)),
+    );
     pairs(lines)
 }
 
-/// The role, which comes first, is told only where there is more than one.
+/// How connections were accepted: what the numbers are called, in lines and in a table.
+const ACCEPTING: [(&str, &str); 6] = [
+    ("wake-ups", "WAKE-UPS"),
+    ("spurious", "SPURIOUS"),
+    ("handed on", "HANDED ON"),
+    ("pulled", "PULLED"),
+    ("parked", "PARKED"),
+    ("revocations", "REVOKED"),
+];
+
+fn accepting(report: &AcceptReport) -> [String; 6] {
+    [
+        report.wakeups.to_string(),
+        report.spurious.to_string(),
+        report.handed_on.to_string(),
+        report.pulled.to_string(),
+        duration(report.parked_ms),
+        report.revocations.to_string(),
+    ]
+}
+
+/// What they do, and below it how they accept.
 fn workers(reports: &[WorkerReport]) -> String {
+    let living: Vec<&WorkerReport> = reports.iter().filter(|it| it.pid.is_some()).collect();
+    let doing = doing(reports);
+    if living.is_empty() {
+        return doing;
+    }
+    let heads = ["SLOT", "PID", "ACCEPTED"];
+    let heads = heads.into_iter().chain(ACCEPTING.map(|(_, head)| head));
+    let heads: Vec<(&str, Side)> = heads.map(|head| (head, Side::Right)).collect();
+    let row = |report: &&WorkerReport| {
+        let pid = report.pid.map_or(NOTHING.to_owned(), |pid| pid.to_string());
+        let first = [report.slot.to_string(), pid, report.accepted.to_string()];
+        first
+            .into_iter()
+            .chain(accepting(&report.accepting))
+            .collect()
+    };
+    format!(
+        "{doing}\n{}",
+        table(&heads, living.iter().map(row).collect())
+    )
+}
+
+/// The role, which comes first, is told only where there is more than one.
+fn doing(reports: &[WorkerReport]) -> String {
     let heads = [
         ("ROLE", Side::Left),
         ("SLOT", Side::Right),
@@ -174,8 +225,19 @@ fn apps(reports: &[AppReport]) -> String {
 }
 
 fn listeners(reports: &[ListenerReport]) -> String {
-    let heads = [("ADDRESS", Side::Left), ("BIND", Side::Left)];
-    let row = |report: &ListenerReport| vec![report.address.clone(), report.key.clone()];
+    let heads = [
+        ("ADDRESS", Side::Left),
+        ("BIND", Side::Left),
+        ("WAITING", Side::Right),
+        ("OF", Side::Right),
+        ("OVERFLOWS", Side::Right),
+    ];
+    let number = |number: Option<u32>| number.map_or(NOTHING.to_owned(), |it| it.to_string());
+    let row = |report: &ListenerReport| {
+        let numbers = [report.queue, report.queue_max, report.overflows];
+        let texts = [report.address.clone(), report.key.clone()];
+        texts.into_iter().chain(numbers.map(number)).collect()
+    };
     table(&heads, reports.iter().map(row).collect())
 }
 
@@ -223,6 +285,13 @@ mod tests {
             memory_bytes: Some(9_542_042),
             heartbeat_ms: Some(29_000),
             last_exit: None,
+            accepting: AcceptReport {
+                wakeups: 70,
+                handed_on: 80,
+                pulled: 29,
+                parked_ms: 1500,
+                ..AcceptReport::default()
+            },
             ..waiting.clone()
         };
         vec![ready, waiting]
@@ -243,6 +312,9 @@ mod tests {
 SLOT   PID  GEN  STATE      AGE  REQUESTS  CONNS  IN FLIGHT   MEMORY  SERVING                LAST EXIT
    0  4711    2  ready    3m10s     12345      3          1  9.1 MiB  blog GET /a for 120ms  -
   10     -    2  waiting      -         -      -          -        -  -                      1m01s ago, pid 4701: died: signal 9
+
+SLOT   PID  ACCEPTED  WAKE-UPS  SPURIOUS  HANDED ON  PULLED  PARKED  REVOKED
+   0  4711        99        70         0         80      29      1s        0
 ";
         check(reports.clone(), expect);
         check(Vec::new(), "none\n");
@@ -253,6 +325,9 @@ SLOT   PID  GEN  STATE      AGE  REQUESTS  CONNS  IN FLIGHT   MEMORY  SERVING   
 ROLE    SLOT   PID  GEN  STATE      AGE  REQUESTS  CONNS  IN FLIGHT   MEMORY  SERVING  LAST EXIT
 timer      0  4711    2  ready    3m10s     12345      3          1  9.1 MiB  -        -
 worker    10     -    2  waiting      -         -      -          -        -  -        1m01s ago, pid 4701: died: signal 9
+
+SLOT   PID  ACCEPTED  WAKE-UPS  SPURIOUS  HANDED ON  PULLED  PARKED  REVOKED
+   0  4711        99        70         0         80      29      1s        0
 ";
         check(reports, expect);
     }
@@ -273,7 +348,7 @@ worker    10     -    2  waiting      -         -      -          -        -  - 
             request: "GET /\r\nroot 0".to_owned(),
             age_ms: 0,
         });
-        let text = workers(&reports);
+        let text = doing(&reports);
         assert_eq!(text.lines().count(), 3, "{text}");
         assert!(!text.contains(['\x1b', '\r']), "{text}");
         assert!(text.contains(" 213503982334d14h "), "{text}");
@@ -291,6 +366,9 @@ worker    10     -    2  waiting      -         -      -          -        -  - 
         let listener = ListenerReport {
             address: "http://127.0.0.1:43121/".to_owned(),
             key: "127.0.0.1:0".to_owned(),
+            queue: Some(3),
+            queue_max: Some(2048),
+            overflows: None,
         };
         let stats = Stats {
             requests: 12_345,
@@ -317,19 +395,25 @@ stats
   workers ready   0
   connections     0
   in flight       0
-  accepted        0
   requests        12345
   restarts        0
   reloads         0
   reloads failed  0
   upgrades        0
+  accepted        0
+  wake-ups        0
+  spurious        0
+  handed on       0
+  pulled          0
+  parked          0ms
+  revocations     0
 
 workers
   none
 
 listeners
-  ADDRESS                  BIND
-  http://127.0.0.1:43121/  127.0.0.1:0
+  ADDRESS                  BIND         WAITING    OF  OVERFLOWS
+  http://127.0.0.1:43121/  127.0.0.1:0        3  2048          -
 ";
         assert_eq!(show(&report), expect);
     }

@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use super::{DAY, SECOND};
+use crate::config::choice::At;
 use crate::config::kind::Kind;
+use crate::config::resolved::Config;
 use crate::config::setting::{Group, Scope, Setting, Variable, setting};
 
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
@@ -44,6 +46,23 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Connections that wait in the kernel while no worker has room. The kernel's own \
          net.core.somaxconn bounds it too.",
     ),
+    setting(
+        Group::Listening,
+        "accept",
+        "auto",
+        Scope::Server(Kind::Choice {
+            at: &At(|config: &mut Config| &mut config.accept),
+            placeholder: "HOW",
+        }),
+        "Who decides which worker accepts a connection. `auto`: the workers among themselves, so \
+         that each connection wakes one worker, an idle one with few connections, and when all \
+         are busy the first that has finished takes it; the arbiter helps where they cannot. \
+         `delegated`: the same without the arbiter's help. `signalled`: the arbiter, which tells \
+         one worker each time. `kernel`: each worker that has room waits for connections itself, \
+         so that one may wake several. `reuseport`: each worker has a queue of its own, which it \
+         alone serves however busy it is; the number of workers cannot be changed without a \
+         reload then. docs/accept.md compares them.",
+    ),
     Setting {
         short: Some('w'),
         variables: &[Variable {
@@ -61,6 +80,33 @@ pub(super) static SETTINGS: &[Setting] = &[
             "Number of worker processes. `auto` is the number of CPUs that the server may use.",
         )
     },
+    Setting {
+        short: Some('k'),
+        ..setting(
+            Group::Workers,
+            "worker-class",
+            "async",
+            Scope::Server(Kind::Choice {
+                at: &At(|config: &mut Config| &mut config.worker_class),
+                placeholder: "CLASS",
+            }),
+            "Kind of worker. `async`: many connections and requests at the same time. `sync`: one \
+             request at a time, on a connection of its own that is closed after it; the worker \
+             accepts nothing meanwhile, so a request never waits for another one in its worker.",
+        )
+    },
+    setting(
+        Group::Workers,
+        "worker-requests",
+        "1000",
+        Scope::Server(Kind::Count {
+            at: |config| &mut config.worker_requests,
+            range: 1..=1_000_000,
+        }),
+        "Requests that one async worker may be answering when it accepts another connection. \
+         Requests on the connections that it has are not bounded by it, but by \
+         requests-in-flight of their app.",
+    ),
     setting(
         Group::Workers,
         "worker-connections",
@@ -154,8 +200,9 @@ pub(super) static SETTINGS: &[Setting] = &[
         Group::Workers,
         "worker-memory-measure",
         "pss",
-        Scope::Server(Kind::Measure {
-            at: |config| &mut config.worker_memory_measure,
+        Scope::Server(Kind::Choice {
+            at: &At(|config: &mut Config| &mut config.worker_memory_measure),
+            placeholder: "MEASURE",
         }),
         "How max-worker-memory is measured. `pss` divides a page by the number of processes that \
          share it, so what the workers have in common is counted once; `rss` counts it for each \
@@ -198,8 +245,9 @@ pub(super) static SETTINGS: &[Setting] = &[
         Group::Reloading,
         "upgrade-mode",
         "auto",
-        Scope::Server(Kind::Upgrade {
-            at: |config| &mut config.upgrade_mode,
+        Scope::Server(Kind::Choice {
+            at: &At(|config: &mut Config| &mut config.upgrade_mode),
+            placeholder: "MODE",
         }),
         "What the old server does when an upgrade has started the new program. `auto`: when the \
          new program's workers are ready, the old server finishes its requests and leaves. \

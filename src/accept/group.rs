@@ -1,0 +1,208 @@
+//! Defines a group: the workers that accept from the same listeners, and the arbiter among them.
+//!
+//! Invariant: the words are shared by all processes that were forked since the group was made, and
+//! a bell by those that were forked since it was made. The arbiter, which makes them, has all.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use super::baton::{Baton, Bells, Route};
+use super::words::{ARBITER, Hold, NO_HOLDER};
+use crate::sys::bell::Bell;
+use crate::sys::poll::{self, Watched};
+use crate::sys::shared::Shared;
+use crate::sys::socket::Listener;
+
+/// Most seats of workers.
+pub const SEATS_MAX: usize = 3 * 1024;
+/// With more bells than this, only those that are armed are attached to the listeners.
+const ATTACHED_MAX: usize = 64;
+
+/// The first word is the baton, the second counts the seats that were ever taken.
+const BATON: usize = 0;
+const TAKEN: usize = 1;
+const FIRST: usize = 2;
+
+/// How a connection comes to its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Through {
+    /// Through whoever accepted the one before, or the arbiter for a worker that only it can wake.
+    WorkersOrArbiter,
+    /// Through whoever accepted the one before.
+    Workers,
+    /// Through the arbiter.
+    Arbiter,
+}
+
+impl Through {
+    fn route(self) -> Route {
+        match self {
+            Self::WorkersOrArbiter => Route::DirectOrArbiter,
+            Self::Workers => Route::Direct,
+            Self::Arbiter => Route::Arbiter,
+        }
+    }
+}
+
+/// Workers that accept from the same listeners.
+#[derive(Debug)]
+pub struct Group {
+    words: Shared<AtomicU64>,
+    listeners: Vec<Listener>,
+    /// By seat; the arbiter's is the first.
+    bells: Vec<Arc<Bell>>,
+    many: bool,
+    through: Through,
+}
+
+impl Group {
+    /// A group for so many workers at first, who listen to these. For the arbiter, before it
+    /// forks any of them.
+    ///
+    /// # Errors
+    /// For want of memory or descriptors.
+    pub fn new(through: Through, listeners: Vec<Listener>, workers: usize) -> io::Result<Self> {
+        // Some are replaced before they are gone.
+        let seats = workers + workers.div_ceil(8) + 1;
+        let mut group = Self {
+            words: Shared::new(FIRST + SEATS_MAX)?,
+            listeners,
+            bells: Vec::new(),
+            many: seats > ATTACHED_MAX,
+            through,
+        };
+        group.words[BATON].store(NO_HOLDER, SeqCst);
+        group.make_bells(seats)?;
+        if through == Through::Arbiter {
+            // There is nobody to give it up.
+            group.baton().ask();
+            group.baton().watch();
+        }
+        Ok(group)
+    }
+
+    /// Sees to it that there is a bell for a seat; without it the worker there cannot be woken.
+    ///
+    /// # Errors
+    /// For want of memory or descriptors.
+    pub fn make_bells(&mut self, seat: usize) -> io::Result<()> {
+        while self.bells.len() <= seat {
+            self.bells.push(Arc::new(Bell::new(self.many)?));
+        }
+        self.words[TAKEN].fetch_max(seat as u64, SeqCst);
+        Ok(())
+    }
+
+    /// What wakes the arbiter when it is to see to a connection: watch it for reading.
+    pub fn arbiters_bell(&self) -> BorrowedFd<'_> {
+        self.bells[ARBITER].as_fd()
+    }
+
+    /// The listeners.
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
+    /// The arbiter's bell rings, or a worker says that it has room: the worker that is to be told
+    /// to accept, if the group goes through the arbiter.
+    pub fn grant(&self) -> Option<usize> {
+        let baton = self.baton();
+        let waits = self.through != Through::Arbiter || self.first_waiting().is_some();
+        let granted = waits.then(|| baton.grant()).flatten();
+        if granted.is_none() {
+            baton.watch();
+        }
+        granted
+    }
+
+    /// Which listener has a connection that waits.
+    pub fn first_waiting(&self) -> Option<usize> {
+        self.waiting(0)
+    }
+
+    /// Rings the bell of a worker that could not be told.
+    pub fn ring(&self, seat: usize) {
+        self.baton().ring(seat);
+    }
+
+    /// The worker in this seat is gone.
+    pub fn leave(&self, seat: usize) {
+        self.baton().leave(seat);
+    }
+
+    /// What changes whenever a connection is accepted or somebody else is to do it.
+    pub(super) fn hold(&self) -> Hold {
+        self.baton().hold()
+    }
+
+    /// See [`Baton::revoke`].
+    pub(super) fn revoke(&self, hold: Hold) -> Option<usize> {
+        self.baton().revoke(hold)
+    }
+
+    pub(super) fn bell(&self, seat: usize) -> Option<&Arc<Bell>> {
+        self.bells.get(seat)
+    }
+
+    pub(super) fn baton(&self) -> Baton<'_, Self> {
+        let taken = usize::try_from(self.words[TAKEN].load(SeqCst)).unwrap_or(SEATS_MAX);
+        // A seat more, for the arbiter's.
+        let seats = &self.words[FIRST..=FIRST + taken.min(SEATS_MAX - 1)];
+        Baton {
+            word: &self.words[BATON],
+            seats,
+            bells: self,
+            route: self.through.route(),
+        }
+    }
+
+    /// Which listener has a connection that waits, of `first` and those after it.
+    pub(super) fn waiting(&self, first: usize) -> Option<usize> {
+        let order = (0..self.listeners.len()).map(|at| (first + at) % self.listeners.len());
+        let mut watched: Vec<Watched<'_>> = order
+            .clone()
+            .map(|at| Watched::readable(self.listeners[at].as_fd()))
+            .collect();
+        let ready = poll::wait(&mut watched, Some(Duration::ZERO)).unwrap_or(0);
+        let mut found = order.zip(&watched).filter(|_| ready > 0);
+        found
+            .find(|(_, watched)| watched.is_ready())
+            .map(|(at, _)| at)
+    }
+}
+
+impl Bells for Group {
+    fn arm(&self, seat: usize) {
+        if let Some(Err(error)) = self.bells.get(seat).map(|bell| bell.arm(&self.listeners)) {
+            // The arbiter finds out that nobody accepts.
+            tracing::warn!("cannot wait for connections: {error}");
+        }
+    }
+
+    fn disarm(&self, seat: usize) {
+        if let Some(Err(error)) = self
+            .bells
+            .get(seat)
+            .map(|bell| bell.disarm(&self.listeners))
+        {
+            tracing::warn!("cannot stop waiting for connections: {error}");
+        }
+    }
+
+    fn reaches(&self, seat: usize) -> bool {
+        seat < self.bells.len()
+    }
+
+    fn anyone_waits(&self) -> bool {
+        self.waiting(0).is_some()
+    }
+
+    fn several_wait(&self) -> bool {
+        let waiting = self.listeners.iter().filter_map(Listener::waiting);
+        waiting.fold(0, u32::saturating_add) > 1
+    }
+}

@@ -1,0 +1,163 @@
+//! Defines the arbiter's part in accepting: it gives workers their seats, lets one of them accept
+//! where they cannot agree on it themselves, and finds out who does not.
+//!
+//! Invariant: a connection is not the arbiter's to touch, and what a worker has written in the shared
+//! words costs the arbiter no more than a bounded number of steps.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use tracing::warn;
+
+use super::children::{ChildId, Place, WORKER};
+use super::perform::Driver;
+use super::plan::Plan;
+use crate::accept::{Group, SEATS_MAX, Seat, Verdict, Watch};
+use crate::protocol::message::ToChild;
+use crate::sys::clock::monotonic_ms;
+
+/// The workers of a plan, as far as they accept.
+#[derive(Debug)]
+pub(super) struct Usher {
+    group: Group,
+    seats: BTreeMap<ChildId, usize>,
+    watch: Watch,
+}
+
+impl Usher {
+    /// For the workers of a plan; `None` if the kernel is to choose among them, or there is nothing
+    /// to accept.
+    pub(super) fn new(plan: &Plan) -> io::Result<Option<Self>> {
+        let listeners = plan.listeners.iter().filter(|open| open.role == WORKER);
+        let listeners = listeners.map(|open| open.listener.try_clone());
+        let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
+        let Some(through) = plan.accept.filter(|_| !listeners.is_empty()) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            group: Group::new(through, listeners, plan.workers)?,
+            seats: BTreeMap::new(),
+            watch: Watch::default(),
+        }))
+    }
+
+    /// Finds a seat for a worker that is about to be forked.
+    fn admit(&mut self, child: ChildId) -> io::Result<()> {
+        let mut seats = 1..SEATS_MAX;
+        let seat = seats.find(|seat| !self.seats.values().any(|taken| taken == seat));
+        let seat = seat.ok_or_else(|| io::Error::other("there are too many workers"))?;
+        self.group.make_bells(seat)?;
+        self.seats.insert(child, seat);
+        Ok(())
+    }
+
+    /// What the worker gets, in its own process.
+    pub(super) fn into_seat(self, child: ChildId) -> Option<Seat> {
+        let seat = self.seats.get(&child).copied()?;
+        Some(Seat::new(self.group, seat))
+    }
+
+    fn leave(&mut self, child: ChildId) {
+        if let Some(seat) = self.seats.remove(&child) {
+            self.group.leave(seat);
+        }
+    }
+
+    fn who(&self, seat: usize) -> Option<ChildId> {
+        let mut seats = self.seats.iter();
+        seats.find(|(_, taken)| **taken == seat).map(|(id, _)| *id)
+    }
+
+    /// What to wait for: its bell, and while all is quiet anybody who connects.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let quiet = self.watch.is_quiet();
+        let listeners = self.group.listeners().iter().filter(move |_| quiet);
+        let bell = std::iter::once(self.group.arbiters_bell());
+        bell.chain(listeners.map(AsFd::as_fd))
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<u64> {
+        self.watch.next_look_ms()
+    }
+}
+
+impl Driver {
+    /// Gives a worker a seat before it is forked.
+    pub(super) fn admit(&mut self, id: ChildId) -> io::Result<()> {
+        match self.usher(id) {
+            Some(usher) => usher.admit(id),
+            None => Ok(()),
+        }
+    }
+
+    /// A child is gone, or was never there.
+    pub(super) fn dismiss(&mut self, id: ChildId) {
+        if let Some(usher) = self.usher(id) {
+            usher.leave(id);
+        }
+    }
+
+    fn usher(&mut self, id: ChildId) -> Option<&mut Usher> {
+        let serves = matches!(id.place, Place::Slot { role: WORKER, .. });
+        let loaded = self.plans.get_mut(&id.generation).filter(|_| serves);
+        loaded.and_then(|loaded| loaded.usher.as_mut())
+    }
+
+    /// Somebody connects, or a bell rings: see to it that somebody accepts.
+    pub(super) fn attend(&mut self, generation: u32) {
+        if let Some(usher) = self.usher_of(generation)
+            && usher.watch.is_quiet()
+        {
+            usher.watch.wake(&usher.group, monotonic_ms());
+        }
+        self.grant(generation);
+    }
+
+    fn usher_of(&mut self, generation: u32) -> Option<&mut Usher> {
+        self.plans.get_mut(&generation)?.usher.as_mut()
+    }
+
+    /// Tells one worker to accept, if that is the arbiter's to do.
+    pub(super) fn grant(&mut self, generation: u32) {
+        let Some(usher) = self.usher_of(generation) else {
+            return;
+        };
+        let Some(seat) = usher.group.grant() else {
+            return;
+        };
+        let child = usher.who(seat);
+        let listener = usher.group.first_waiting().unwrap_or(0);
+        let listener = u16::try_from(listener).unwrap_or(0);
+        let told = child.is_some_and(|child| self.try_send(child, &ToChild::Accept { listener }));
+        // A channel that is full delays no connection.
+        if !told && let Some(usher) = self.usher_of(generation) {
+            usher.group.ring(seat);
+        }
+    }
+
+    /// Looks whether those who should accept do.
+    pub(super) fn look_at_listeners(&mut self) {
+        let now_ms = monotonic_ms();
+        let generations: Vec<u32> = self.plans.keys().copied().collect();
+        for generation in generations {
+            let Some(usher) = self.usher_of(generation) else {
+                continue;
+            };
+            let Verdict::Revoked(seat) = usher.watch.look(&usher.group, now_ms) else {
+                continue;
+            };
+            let Some(child) = usher.who(seat) else {
+                continue;
+            };
+            warn!(
+                "{} did not accept a connection: passing it over",
+                self.who(child)
+            );
+            if let Some(row) = self.family.row(child) {
+                self.scoreboard.slot(row).counters.revocations.add(1);
+            }
+            self.try_send(child, &ToChild::Revoke);
+        }
+    }
+}
