@@ -19,6 +19,9 @@ use super::words::{ARBITER, BUSY, CONNECTIONS, Hold, NOBODY, OPEN, Standing};
 /// How often somebody tries again who is disturbed by others. Each of these has got something done
 /// meanwhile, so more means that a process writes nonsense.
 const TRIES: usize = 64;
+/// By so many connections a worker that is at work has to have fewer than another to be handed the
+/// baton by it.
+const MARGIN_AT_WORK: u64 = 8;
 
 /// What wakes the holders.
 pub(super) trait Bells {
@@ -115,8 +118,10 @@ impl<B: Bells> Baton<'_, B> {
     pub(super) fn borrow(&self, me: usize) -> Turn {
         let hold = self.load();
         let holder = hold.holder();
-        let lends = holder != me && hold.lender().is_none() && self.standing(holder).rank == 2;
-        let wants = self.standing(me).rank == 2 && self.route != Route::Arbiter;
+        let (its, mine) = (self.standing(holder), self.standing(me));
+        let lends = holder != me && hold.lender().is_none() && its.rank == 2;
+        // One that holds more connections already leaves them to others.
+        let wants = mine.rank == 2 && !its.beats(mine, Some(0)) && self.route != Route::Arbiter;
         if lends && wants && self.bells.several_wait() && self.swap(hold, me, Some(holder)) {
             if self.bells.several_wait() {
                 return Turn::Accept;
@@ -175,7 +180,10 @@ impl<B: Bells> Baton<'_, B> {
         let passed = match self.route {
             Route::Arbiter => self.hand(hold, ARBITER),
             Route::Direct | Route::DirectOrArbiter => {
-                self.give_back(me) || self.improve(me, Some(0))
+                // Of those who are at work, whoever rests first takes the baton.
+                let at_work = self.standing(me).rank == 1;
+                let margin = if at_work { MARGIN_AT_WORK } else { 0 };
+                self.give_back(me) || self.improve(me, Some(margin))
             }
         };
         if passed {
@@ -223,16 +231,24 @@ impl<B: Bells> Baton<'_, B> {
         self.fit(self.load().holder());
     }
 
-    /// A connection waits, and the arbiter is to see to it. The worker that is to be told so, if
-    /// the route is the arbiter's.
-    pub(super) fn grant(&self) -> Option<usize> {
-        match self.route {
-            Route::Direct | Route::DirectOrArbiter => {
-                self.improve_or_drop(ARBITER);
-                None
-            }
-            Route::Arbiter => self.choose(),
+    /// A connection waits, and the arbiter is to see to it. The worker that it has chosen: of equals
+    /// the first after the `last` one. If the route is the arbiter's, it is to be told.
+    pub(super) fn grant(&self, last: usize) -> Option<usize> {
+        if self.route == Route::Arbiter {
+            return self.choose(last);
         }
+        let hold = self.load();
+        if hold.holder() != ARBITER {
+            return None;
+        }
+        let chosen = self.best(last).map(|(best, _)| best);
+        if self.hand(hold, chosen.unwrap_or(NOBODY))
+            && let Some(chosen) = chosen
+        {
+            // It may have gone to work before it could see that it is the holder.
+            self.improve(chosen, None);
+        }
+        chosen
     }
 
     /// Makes the bell of the holder ring: there was no other way to tell it.
@@ -324,8 +340,17 @@ impl<B: Bells> Baton<'_, B> {
         if handed {
             self.fit(hold.holder());
             self.fit(to);
+            self.settle(hold.next(to, None));
         }
         handed
+    }
+
+    /// All bells have been seen to since that holder became one. Until then nobody takes the baton
+    /// from it that has no need to: its bell may be about to be armed, and would ring for nothing.
+    fn settle(&self, hold: Hold) {
+        let _ = self
+            .word
+            .compare_exchange(hold.0, hold.settled().0, SeqCst, SeqCst);
     }
 
     /// Makes the bell of a seat fit the words: armed if and only if it is the holder's and the
@@ -368,6 +393,9 @@ impl<B: Bells> Baton<'_, B> {
                 break;
             }
             if self.hand(hold, to) {
+                if to == ARBITER {
+                    return true;
+                }
                 // It may have gone to work before it could see that it is the holder.
                 (from, margin, improved) = (to, None, true);
             }
@@ -413,27 +441,49 @@ impl<B: Bells> Baton<'_, B> {
                     false => Turn::Wait,
                 };
             }
-            // One connection more or less is not worth it: that comes and goes.
-            let is_better = || self.standing(me).beats(self.standing(holder), Some(1));
-            if !is_better() {
+            // The arbiter holds it for somebody, and is as fast as that one unless a connection waits.
+            let leaves = holder == ARBITER && !self.bells.anyone_waits();
+            if leaves || !self.would_take(me, holder) {
                 return Turn::Wait;
             }
-            if self.standing(holder).rank > 0 {
-                // Before the baton moves it must be sure that no connection wakes this holder.
-                self.bells.disarm(holder);
-                let asleep = self.standing(holder).rank == 2;
-                if !is_better() || (asleep && self.bells.anyone_waits()) {
-                    self.fit(holder);
-                    return Turn::Wait;
-                }
-            }
-            let taken = self.swap(hold, me, None);
-            self.fit(holder);
-            if taken {
-                return self.go_on(me);
+            let turn = match self.standing(holder).rank {
+                0 => self.hand(hold, me).then(|| self.go_on(me)),
+                _ => self.take_from(me, hold),
+            };
+            if let Some(turn) = turn {
+                return turn;
             }
         }
         Turn::Wait
+    }
+
+    fn would_take(&self, me: usize, holder: usize) -> bool {
+        // One connection more or less is not worth it: that comes and goes.
+        self.standing(me).beats(self.standing(holder), Some(1))
+    }
+
+    /// Takes the baton from a worker that takes connections, unless one may be waking it; `None` if
+    /// others were faster. Before the baton moves it must be sure that no connection wakes that
+    /// worker; and only one at a time tries, or another would arm its bell again meanwhile.
+    fn take_from(&self, me: usize, hold: Hold) -> Option<Turn> {
+        let holder = hold.holder();
+        if self.standing(holder).rank == 2 && !hold.is_settled() {
+            return Some(Turn::Wait);
+        }
+        if !self.swap(hold, holder, hold.lender()) {
+            return None;
+        }
+        let trying = hold.next(holder, hold.lender());
+        self.bells.disarm(holder);
+        let asleep = self.standing(holder).rank == 2;
+        if !self.would_take(me, holder) || (asleep && self.bells.anyone_waits()) {
+            self.fit(holder);
+            self.settle(trying);
+            return Some(Turn::Wait);
+        }
+        let taken = self.swap(trying, me, None);
+        self.fit(holder);
+        taken.then(|| self.go_on(me))
     }
 
     /// A worker holds the baton: it accepts whoever waits already without being woken for it.
@@ -442,19 +492,23 @@ impl<B: Bells> Baton<'_, B> {
             return Turn::Accept;
         }
         self.fit(me);
+        let hold = self.load();
+        if hold.holder() == me {
+            self.settle(hold);
+        }
         Turn::Wait
     }
 
     /// The arbiter chooses the worker that is to accept.
-    fn choose(&self) -> Option<usize> {
+    fn choose(&self, last: usize) -> Option<usize> {
         for _ in 0..TRIES {
             let hold = self.load();
             if hold.holder() != ARBITER {
                 return None;
             }
-            let Some((best, standing)) = self.best(ARBITER) else {
+            let Some((best, standing)) = self.best(last) else {
                 if self.hand(hold, NOBODY) {
-                    self.best(ARBITER)?;
+                    self.best(last)?;
                     self.ask();
                 }
                 continue;

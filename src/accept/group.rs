@@ -6,8 +6,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use super::baton::{Baton, Bells, Route};
@@ -57,6 +57,8 @@ pub struct Group {
     bells: Vec<Arc<Bell>>,
     many: bool,
     through: Through,
+    /// The worker that the arbiter has told to accept last.
+    granted: AtomicUsize,
 }
 
 impl Group {
@@ -74,6 +76,7 @@ impl Group {
             bells: Vec::new(),
             many: seats > ATTACHED_MAX,
             through,
+            granted: AtomicUsize::new(ARBITER),
         };
         group.words[BATON].store(NO_HOLDER, SeqCst);
         group.make_bells(seats)?;
@@ -112,11 +115,13 @@ impl Group {
     pub fn grant(&self) -> Option<usize> {
         let baton = self.baton();
         let waits = self.through != Through::Arbiter || self.first_waiting().is_some();
-        let granted = waits.then(|| baton.grant()).flatten();
-        if granted.is_none() {
-            baton.watch();
+        let last = self.granted.load(SeqCst);
+        let granted = waits.then(|| baton.grant(last)).flatten();
+        match granted {
+            Some(seat) => self.granted.store(seat, SeqCst),
+            None => baton.watch(),
         }
-        granted
+        granted.filter(|_| self.through == Through::Arbiter)
     }
 
     /// Which listener has a connection that waits.

@@ -5,6 +5,8 @@ pub(super) const ARBITER: usize = 0;
 /// Stands for a holder where there is none.
 pub(super) const NOBODY: usize = (1 << SEAT_BITS) - 1;
 const SEAT_BITS: u32 = 16;
+const SETTLED: u64 = 1 << (2 * SEAT_BITS);
+const COUNT_SHIFT: u32 = 2 * SEAT_BITS + 1;
 
 /// In the word of a seat: the worker takes connections.
 pub(super) const OPEN: u64 = 1 << 32;
@@ -62,9 +64,18 @@ impl Hold {
     }
 
     pub(super) fn next(self, holder: usize, lender: Option<usize>) -> Self {
-        let count = (self.0 >> (2 * SEAT_BITS)).wrapping_add(1);
+        let count = (self.0 >> COUNT_SHIFT).wrapping_add(1);
         let lender = lender.unwrap_or(NOBODY) as u64;
-        Self(count << (2 * SEAT_BITS) | lender << SEAT_BITS | holder as u64)
+        Self(count << COUNT_SHIFT | lender << SEAT_BITS | holder as u64)
+    }
+
+    /// Whether all bells have been seen to since the holder became one.
+    pub(super) fn is_settled(self) -> bool {
+        self.0 & SETTLED != 0
+    }
+
+    pub(super) fn settled(self) -> Self {
+        Self(self.0 | SETTLED)
     }
 }
 

@@ -16,6 +16,7 @@ use super::children::{ChildId, Place};
 use super::clients::Clients;
 use super::event::Event;
 use super::perform::{Driver, Surroundings};
+use super::plan::Open;
 use super::role::{Child, Title};
 use crate::protocol::frame::FRAME_BYTES_MAX;
 use crate::protocol::message::{FromChild, ToChild};
@@ -148,9 +149,13 @@ impl Driver {
             return NOT_ITSELF;
         };
         let mut plan = loaded.plan;
-        let role = id.place.role();
-        let listeners = plan.listeners.drain(..);
-        let listeners = listeners.filter(|open| Some(open.role) == role);
+        let is_its = |open: &Open| match id.place {
+            Place::Slot { role, slot } => {
+                open.role == role && open.slot.is_none_or(|own| own == slot)
+            }
+            Place::Loader | Place::Successor => false,
+        };
+        let listeners = plan.listeners.drain(..).filter(is_its);
         let mut child = Child {
             slot: 0,
             row: row.unwrap_or(0),

@@ -36,6 +36,8 @@ pub struct Settings {
     pub upgrade_timeout_ms: u64,
     /// When a loader could not be forked.
     pub loader_back_off: BackOff,
+    /// Whether there are just as many workers as `roles` says, since each has something of its own.
+    pub fixed_workers: bool,
 }
 
 /// How many children of a role there are, and what follows the end of one that failed.

@@ -172,6 +172,9 @@ impl State {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let both = [self.current.as_ref(), self.candidate.as_ref()];
         for generation in both.into_iter().flatten() {
+            if generation.settings.fixed_workers {
+                return Err("each worker has a queue of its own: reload with another number");
+            }
             let all: usize = generation.wanted.iter().sum();
             if number(generation.wanted[WORKER]) + by < 1 {
                 return Err("one worker is the least");

@@ -56,6 +56,8 @@ pub(super) struct Open {
     pub(super) listener: Listener,
     /// Whose children accept from it.
     pub(super) role: usize,
+    /// Which of them, if not all.
+    pub(super) slot: Option<usize>,
 }
 
 /// When a worker has too much memory.
@@ -148,6 +150,7 @@ impl Plan {
                 key,
                 listener,
                 role,
+                slot: None,
             });
         }
         self
@@ -165,11 +168,24 @@ impl Plan {
     /// Adds something that the workers accept from. Listeners of two plans are the same one if they have the same
     /// key: then it is kept open. The arbiter closes and unlinks it when nobody needs it any more.
     #[must_use]
-    pub fn listener(mut self, key: impl Into<String>, listener: Listener) -> Self {
+    pub fn listener(self, key: impl Into<String>, listener: Listener) -> Self {
+        self.listener_of(None, key, listener)
+    }
+
+    /// The same, for the worker in this slot alone: it must serve its queue, so while there is such a
+    /// listener, the number of workers cannot be changed.
+    #[must_use]
+    pub fn listener_of(
+        mut self,
+        slot: Option<usize>,
+        key: impl Into<String>,
+        listener: Listener,
+    ) -> Self {
         self.listeners.push(Open {
             key: key.into(),
             listener,
             role: WORKER,
+            slot,
         });
         self
     }
@@ -299,6 +315,7 @@ impl Plan {
                 .loader
                 .as_ref()
                 .map_or_else(BackOff::default, |role| role.respawn),
+            fixed_workers: self.listeners.iter().any(|open| open.slot.is_some()),
         })
     }
 

@@ -181,6 +181,7 @@ fn settings(workers: usize) -> Settings {
         upgrade: Upgrade::Auto,
         upgrade_timeout_ms: 20_000,
         loader_back_off: BackOff::default(),
+        fixed_workers: false,
     }
 }
 

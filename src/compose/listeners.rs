@@ -4,16 +4,16 @@
 //! Invariant: a socket that is open under the key of an address is used again, so that nobody who
 //! waits in its queue is lost.
 
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{OwnedFd, RawFd};
 
 use super::StartError;
 use crate::arbiter::Plan;
-use crate::config::{BindAddress, Config};
+use crate::config::{AcceptMode, BindAddress, Config};
 use crate::protocol::frame::FRAME_BYTES_MAX;
 use crate::protocol::upgrade::ToSuccessor;
 use crate::sys::channel::{Channel, ChannelListener, Recv};
-use crate::sys::socket::{BindTo, Listener};
+use crate::sys::socket::{Address, BindTo, Listener};
 
 /// How the keys of sockets begin that the service manager has opened.
 const ACTIVATED: &str = "systemd:";
@@ -85,7 +85,11 @@ impl Open {
         for (descriptor, name) in activated {
             let listener = Listener::bind(&BindTo::Fd(descriptor), backlog)?;
             let name = name.unwrap_or_else(|| descriptor.to_string());
-            open.push((unique(&open, format!("{ACTIVATED}{name}")), listener));
+            let key = unique(
+                open.iter().map(|(key, _)| key),
+                format!("{ACTIVATED}{name}"),
+            );
+            open.push((key, listener));
         }
         Ok(Self {
             listeners: open,
@@ -103,37 +107,90 @@ impl Open {
     }
 }
 
-/// The listeners that the configuration asks for, with their keys. Sockets of the service manager
-/// take the place of what is to be bound, as in gunicorn.
-pub(super) fn listeners(
-    config: &Config,
-    open: &Open,
-) -> Result<Vec<(String, Listener)>, StartError> {
+/// A listener of a plan.
+pub(super) struct Planned {
+    pub(super) key: String,
+    pub(super) listener: Listener,
+    /// Whose it is, if not all workers'.
+    pub(super) slot: Option<usize>,
+}
+
+/// The listeners that the configuration asks for. Sockets of the service manager take the place of
+/// what is to be bound, as in gunicorn.
+pub(super) fn listeners(config: &Config, open: &Open) -> Result<Vec<Planned>, StartError> {
     let activated = open.listeners.iter();
     let activated = activated.filter(|(key, _)| key.starts_with(ACTIVATED));
-    let mut listeners: Vec<(String, Listener)> = activated
-        .filter_map(|(key, _)| Some((key.clone(), open.find(key, config.backlog)?)))
+    let mut listeners: Vec<Planned> = activated
+        .filter_map(|(key, _)| {
+            let listener = open.find(key, config.backlog)?;
+            let (key, slot) = (key.clone(), None);
+            Some(Planned {
+                key,
+                listener,
+                slot,
+            })
+        })
         .collect();
     if !listeners.is_empty() {
         return Ok(listeners);
     }
     for address in &config.bind {
-        let key = unique(&listeners, address.to_string());
-        let listener = match open.find(&key, config.backlog) {
-            Some(listener) => listener,
-            None => Listener::bind(&resolve(address)?, config.backlog)?,
-        };
-        listeners.push((key, listener));
+        let key = unique(listeners.iter().map(|it| &it.key), address.to_string());
+        match resolve(address)? {
+            BindTo::Tcp(address) if config.accept == AcceptMode::Reuseport => {
+                one_for_each(config, open, &key, address, &mut listeners)?;
+            }
+            to => {
+                let listener = match open.find(&key, config.backlog) {
+                    Some(listener) => listener,
+                    None => Listener::bind(&to, config.backlog)?,
+                };
+                let slot = None;
+                listeners.push(Planned {
+                    key,
+                    listener,
+                    slot,
+                });
+            }
+        }
     }
     Ok(listeners)
 }
 
+/// A listener for each worker, all at one address.
+fn one_for_each(
+    config: &Config,
+    open: &Open,
+    key: &str,
+    mut address: SocketAddr,
+    listeners: &mut Vec<Planned>,
+) -> Result<(), StartError> {
+    for slot in 0..config.workers as usize {
+        let key = format!("{key}@{slot}");
+        let listener = match open.find(&key, config.backlog) {
+            Some(listener) => listener,
+            None => Listener::bind(&BindTo::TcpAmongOthers(address), config.backlog)?,
+        };
+        // The kernel may have chosen the port.
+        if let Address::Tcp(bound) = listener.local_address() {
+            address = *bound;
+        }
+        listeners.push(Planned {
+            key,
+            listener,
+            slot: Some(slot),
+        });
+    }
+    Ok(())
+}
+
 /// Port 0 may be asked for twice.
-fn unique(others: &[(String, Listener)], key: String) -> String {
-    let same = others
-        .iter()
-        .filter(|(other, _)| *other == key || other.starts_with(&format!("{key}#")))
-        .count();
+fn unique<'a>(others: impl Iterator<Item = &'a String>, key: String) -> String {
+    let is_same = |other: &&String| {
+        let other = other.strip_suffix("@0").unwrap_or(other);
+        other == key || (other.starts_with(&format!("{key}#")) && !other.contains('@'))
+    };
+    let same = others.filter(is_same).count();
     match same {
         0 => key,
         same => format!("{key}#{}", same + 1),

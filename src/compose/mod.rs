@@ -205,10 +205,12 @@ fn build(
         // It is the predecessor's until that leaves.
         Some(_) | None => control,
     };
-    let urls: Vec<String> = first
+    let mut urls: Vec<String> = first
         .listeners()
         .map(|(_, listener)| listener.local_address().to_string())
         .collect();
+    // Several sockets may share an address.
+    urls.dedup();
     let keeps_stderr = config.error_logfile.is_some();
     let report = Reporter::new(report);
     let on_ready = move || {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::StartError;
-use super::listeners::{Open, listeners};
+use super::listeners::{Open, Planned, listeners};
 use crate::accept::Through;
 use crate::arbiter::{Description, MaxMemory, Measure, Plan, Role, Upgrade};
 use crate::config::{AcceptMode, App, Config, LogLevel, MemoryMeasure, UpgradeMode};
@@ -62,12 +62,17 @@ pub(super) fn logging(
             apps: config.apps.iter().map(report).collect(),
             config: config.print(),
         });
-    for (key, listener) in listeners(&config, open)? {
+    for Planned {
+        key,
+        listener,
+        slot,
+    } in listeners(&config, open)?
+    {
         if let Some(identity) = identity {
             let given = listener.give_to(identity);
             given.map_err(super::setting("user", || format!("cannot own {key}")))?;
         }
-        plan = plan.listener(key, listener);
+        plan = plan.listener_of(slot, key, listener);
     }
     Ok(plan)
 }

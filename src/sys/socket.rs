@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::libc;
-use nix::sys::socket::sockopt::{AcceptConn, Ipv6V6Only, ReuseAddr, TcpNoDelay};
+use nix::sys::socket::sockopt::{AcceptConn, Ipv6V6Only, ReuseAddr, ReusePort, TcpNoDelay};
 use nix::sys::socket::{
     self as nix_socket, AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage,
     getpeername, getsockname, setsockopt,
@@ -35,6 +35,9 @@ const SLICES_MAX: usize = 1024;
 pub enum BindTo {
     /// A TCP address; port 0 lets the kernel choose one. An IPv6 address does not serve IPv4.
     Tcp(SocketAddr),
+    /// The same, as one of several sockets of this user with that address: the kernel divides the
+    /// connections among their queues (`SO_REUSEPORT`, socket(7)).
+    TcpAmongOthers(SocketAddr),
     /// The path of a Unix socket to create.
     Unix(PathBuf),
     /// A listening stream socket that this process has inherited: 3 or more.
@@ -121,7 +124,8 @@ impl Listener {
     /// mode of the new file follows the umask.
     pub fn bind(to: &BindTo, backlog: u32) -> Result<Self, BindError> {
         match to {
-            BindTo::Tcp(address) => bind_tcp(*address, backlog),
+            BindTo::Tcp(address) => bind_tcp(*address, backlog, false),
+            BindTo::TcpAmongOthers(address) => bind_tcp(*address, backlog, true),
             BindTo::Unix(path) => bind_unix(path, backlog),
             BindTo::Fd(descriptor) => {
                 adopt(*descriptor, backlog).map_err(|reason| BindError::Descriptor {
@@ -269,7 +273,7 @@ pub(super) fn listen(fd: &OwnedFd, backlog: u32) -> nix::Result<()> {
     Errno::result(unsafe { libc::listen(fd.as_raw_fd(), backlog) }).map(drop)
 }
 
-fn bind_tcp(address: SocketAddr, backlog: u32) -> Result<Listener, BindError> {
+fn bind_tcp(address: SocketAddr, backlog: u32, among_others: bool) -> Result<Listener, BindError> {
     let attempt = || -> nix::Result<(OwnedFd, Address)> {
         let storage = SockaddrStorage::from(address);
         let fd = new_socket(match address {
@@ -277,6 +281,9 @@ fn bind_tcp(address: SocketAddr, backlog: u32) -> Result<Listener, BindError> {
             SocketAddr::V6(_) => AddressFamily::Inet6,
         })?;
         setsockopt(&fd, ReuseAddr, &true)?;
+        if among_others {
+            setsockopt(&fd, ReusePort, &true)?;
+        }
         if address.is_ipv6() {
             setsockopt(&fd, Ipv6V6Only, &true)?;
         }

@@ -261,11 +261,11 @@ async fn converse(
     };
     if let Over::Responded(keep_alive) = over {
         finish(&connection.shared, exchange, &asked);
-        // What is left of the request would be taken for the next one.
-        return Ok(if keep_alive && pump.is_end() {
-            Next::Reuse
-        } else {
-            Next::Close
+        return Ok(match (pump.is_end(), keep_alive) {
+            (true, true) => Next::Reuse,
+            (true, false) if !asked.keep_alive && connection.input.data().is_empty() => Next::Leave,
+            // What is left of the request would be taken for the next one.
+            (true | false, _) => Next::Close,
         });
     }
     explain(connection, &asked, over, begun)

@@ -43,6 +43,8 @@ pub(super) enum Next {
     Reuse,
     /// The last word was said.
     Close,
+    /// The same, and the client, which asked for it, has nothing more to say.
+    Leave,
     /// The response broke off: the client must be able to tell.
     Cut,
 }
@@ -92,7 +94,12 @@ impl Connection {
                 return Ok(());
             }
             self.wire.write(&mut self.output, &[]).await?;
-            if next == Next::Close {
+            // What arrived unasked would make the kernel drop the response: it is waited for then.
+            let leaves = next == Next::Leave && !self.wire.fill_now(&mut self.input);
+            if leaves {
+                return Ok(());
+            }
+            if next != Next::Reuse {
                 self.counted.close();
                 self.wire.linger().await;
                 return Ok(());

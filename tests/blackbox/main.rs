@@ -7,6 +7,8 @@
 
 mod harness;
 
+mod accept;
+mod accept_failures;
 mod boot;
 mod configuration;
 mod container;

@@ -268,7 +268,8 @@ impl World {
 
     /// The arbiter lets a worker accept, if it finds one.
     pub(crate) fn grant(&self) {
-        if let Some(seat) = self.run(|baton| baton.grant()) {
+        let granted = self.run(|baton| baton.grant(ARBITER));
+        if let Some(seat) = granted.filter(|_| self.route == Route::Arbiter) {
             self.granted(seat);
         }
     }

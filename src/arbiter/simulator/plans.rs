@@ -108,6 +108,7 @@ fn any_settings(numbers: &mut Numbers) -> Settings {
         upgrade: numbers.one_of(&[Upgrade::Auto, Upgrade::Manual]),
         upgrade_timeout_ms: numbers.within(3000, 20_000),
         loader_back_off: BackOff::default(),
+        fixed_workers: false,
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) async fn run(
 
 async fn one(shared: Rc<Shared>, listener: Listener) -> io::Result<Listener> {
     let listener = watch(listener)?;
+    // Whether the worker has waited since it last tried.
+    let mut woken = true;
     while !shared.draining.get() {
         let changed = shared.room.changed.notified();
         if !shared.room.is_there() {
@@ -42,12 +44,17 @@ async fn one(shared: Rc<Shared>, listener: Listener) -> io::Result<Listener> {
             () = drain => break,
         };
         let counters = &shared.slot().counters;
-        counters.wakeups.add(1);
+        counters.wakeups.add(u64::from(woken));
         match attempt(&shared, listener.get_ref()) {
             // Others may have room too: one connection a turn.
-            Attempt::Accepted => tokio::task::yield_now().await,
+            Attempt::Accepted => {
+                counters.pulled.add(u64::from(!woken));
+                woken = false;
+                tokio::task::yield_now().await;
+            }
             Attempt::Nobody => {
-                counters.spurious.add(1);
+                counters.spurious.add(u64::from(woken));
+                woken = true;
                 ready.clear_ready();
             }
             Attempt::Refused => {}

@@ -51,6 +51,17 @@ impl Process {
         Self::status(pid, "voluntary_ctxt_switches:")
     }
 
+    /// The CPU time that it has used, in the clock ticks of proc_pid_stat(5).
+    pub(crate) fn cpu_ticks(pid: i32) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process lives");
+        // What follows the name, which may hold anything; user and system time are the 14th and 15th.
+        let (_, rest) = stat.rsplit_once(')').expect("it has a name");
+        let times = rest.split_whitespace().skip(11).take(2);
+        times
+            .map(|time| time.parse::<u64>().expect("it is a number"))
+            .sum()
+    }
+
     fn status(pid: i32, key: &str) -> u64 {
         let numbers = Self::numbers(pid, key);
         let first = numbers.first().copied();

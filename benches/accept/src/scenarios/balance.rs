@@ -1,0 +1,148 @@
+//! Defines `balance`: whether each worker holds as many connections as the others.
+
+use anyhow::{Result, bail};
+use nix::sys::signal::Signal;
+
+use crate::bench::{Bench, Gate, Report};
+use crate::client::Failures;
+use crate::counters::Shown;
+use crate::load::Load;
+use crate::process::{connections, signal};
+use crate::server::{Accept, App, Kind, Server, Setup};
+use crate::statistics::variation;
+use crate::table::Table;
+
+const SETUP: Setup = Setup {
+    app: App::Hello,
+    kind: Kind::Async,
+    workers: 8,
+    accept: Accept::Auto,
+};
+const KILLED: usize = SETUP.workers / 4;
+const CONNECTIONS: u64 = 800;
+const PER_SECOND: f64 = 1000.0;
+/// Of 100 connections one more or less.
+const VARIATION_MAX: f64 = 0.01;
+
+/// The connections that each worker of one server held, before some were killed and after.
+struct Found {
+    before: Vec<u64>,
+    broken: u64,
+    after: Vec<u64>,
+    failures: Failures,
+}
+
+pub(crate) fn run(bench: &Bench) -> Result<Report> {
+    let found = bench.compare(SETUP, &Accept::ALL, measure)?;
+    let mut table = Table::new(&[
+        "accept",
+        "CV of held",
+        "worst round",
+        "broken by the kills",
+        "CV after reconnecting",
+        "worst round",
+        "failed",
+    ]);
+    for (accept, series) in found.iter() {
+        table.row([
+            accept.name().to_owned(),
+            format!("{:.3}", series.median(|it| variation(&it.before))),
+            format!("{:.3}", series.greatest(|it| variation(&it.before))),
+            format!("{:.0}", series.median(|it| it.broken as f64)),
+            format!("{:.3}", series.median(|it| variation(&it.after))),
+            format!("{:.3}", series.greatest(|it| variation(&it.after))),
+            series.total(|it| it.failures).to_string(),
+        ]);
+    }
+    let auto = found.of(Accept::Auto)?;
+    let gate = |when: &str, worst: f64| Gate {
+        wants: format!("CV of held connections with auto, {when}: at most {VARIATION_MAX}"),
+        found: format!("{worst:.4} in the worst round"),
+        passed: worst <= VARIATION_MAX,
+    };
+    let mut notes = vec![format!(
+        "`{SETUP}` and so on; {CONNECTIONS} connections, {PER_SECOND} a second, each with one \
+         request, then held; {KILLED} workers killed"
+    )];
+    notes.extend(auto.iter().last().map(|it| {
+        let (before, after) = (&it.before, &it.after);
+        format!("held by each worker with auto, in the last round: {before:?}, then {after:?}")
+    }));
+    Ok(Report {
+        table,
+        notes,
+        gates: vec![
+            gate("at first", auto.greatest(|it| variation(&it.before))),
+            gate(
+                "after a quarter of the workers was killed",
+                auto.greatest(|it| variation(&it.after)),
+            ),
+            Gate::nothing_failed("balance", auto.total(|it| it.failures)),
+        ],
+    })
+}
+
+fn measure(server: Server, round: u64) -> Result<Found> {
+    let mut load = Load::new(server.address, "/", PER_SECOND, CONNECTIONS);
+    (load.keep, load.seed) = (true, round);
+    let first = load.run()?;
+    let failures = first.failures;
+    let mut clients = first.kept;
+    let before = held(&server, clients.len())?;
+
+    kill_some(&server, round as usize)?;
+    let all = clients.len();
+    clients.retain(|client| !client.is_closed());
+    let broken = (all - clients.len()) as u64;
+
+    load.count = broken;
+    let second = load.run()?;
+    let failures = failures + second.failures;
+    clients.extend(second.kept);
+    let after = held(&server, clients.len())?;
+    drop(clients);
+    server.end()?;
+    Ok(Found {
+        before,
+        broken,
+        after,
+        failures,
+    })
+}
+
+/// Kills some workers, others in each round, and waits until their slots are filled again.
+fn kill_some(server: &Server, round: usize) -> Result<()> {
+    let mut pids = server.show()?.pids();
+    pids.rotate_left(round % SETUP.workers);
+    pids.truncate(KILLED);
+    for pid in &pids {
+        signal(*pid, Signal::SIGKILL)?;
+    }
+    server.wait_until(|shown| {
+        let new = shown.pids();
+        shown.ready().count() == SETUP.workers && pids.iter().all(|pid| !new.contains(pid))
+    })?;
+    Ok(())
+}
+
+/// How many of `count` connections each worker holds, as it says; the kernel must agree.
+fn held(server: &Server, count: usize) -> Result<Vec<u64>> {
+    let held = |shown: &Shown| -> Vec<u64> {
+        shown
+            .workers
+            .iter()
+            .map(|worker| worker.connections)
+            .collect()
+    };
+    let shown = server.wait_until(|shown| held(shown).iter().sum::<u64>() == count as u64)?;
+    let counted = shown
+        .pids()
+        .into_iter()
+        .map(|pid| connections(pid, server.address.port()));
+    let counted: Vec<u64> = counted.collect::<Result<_>>()?;
+    let held = held(&shown);
+    if counted != held {
+        bail!("the workers say that they hold {held:?}, the kernel {counted:?}");
+    }
+    Ok(held)
+}

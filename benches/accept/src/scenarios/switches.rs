@@ -1,0 +1,155 @@
+//! Defines `switches`: whether a connection costs more the more workers there are.
+
+use anyhow::Result;
+
+use crate::bench::{Bench, Gate, Report};
+use crate::client::Failures;
+use crate::load::Load;
+use crate::process::Usage;
+use crate::rounds::Rounds;
+use crate::server::{Accept, App, Kind, Setup};
+use crate::statistics::{ratio, variation};
+use crate::table::Table;
+
+const SETUP: Setup = Setup {
+    app: App::Hello,
+    kind: Kind::Async,
+    workers: 1,
+    accept: Accept::Auto,
+};
+const WORKERS: [usize; 3] = [1, 8, 32];
+/// Few workers, and many that are not to cost more.
+const COMPARED: [(usize, usize); 3] = [(1, 8), (1, 32), (8, 32)];
+const PER_SECOND: f64 = 1000.0;
+/// What more workers may cost in addition.
+const MORE: f64 = 0.05;
+
+const COLUMNS: [&str; 12] = [
+    "accept",
+    "workers",
+    "worker switches/connection",
+    "arbiter switches/connection",
+    "wake-ups/connection",
+    "spurious/connection",
+    "worker CPU us/connection",
+    "CV of accepted",
+    "p50 ms",
+    "p99 ms",
+    "begun late, p99 ms",
+    "failed",
+];
+
+/// One run.
+struct Found {
+    /// Voluntary context switches for each connection.
+    workers: f64,
+    arbiter: f64,
+    wakeups: f64,
+    spurious: f64,
+    /// CPU time of the workers for each connection.
+    cpu_us: f64,
+    variation: f64,
+    p50: f64,
+    p99: f64,
+    late: f64,
+    failures: Failures,
+}
+
+pub(crate) fn run(bench: &Bench) -> Result<Report> {
+    let setups = |accept| WORKERS.map(|workers| (accept, workers));
+    let subjects: Vec<_> = Accept::ALL.into_iter().flat_map(setups).collect();
+    let name = |(accept, workers): (Accept, usize)| format!("{}, {workers} workers", accept.name());
+    let found = Rounds::take(
+        bench.options.rounds,
+        &subjects,
+        name,
+        |round, (accept, workers)| {
+            let setup = Setup {
+                workers,
+                accept,
+                ..SETUP
+            };
+            measure(bench, &setup, round)
+        },
+    )?;
+    let mut table = Table::new(&COLUMNS);
+    for ((accept, workers), series) in found.iter() {
+        table.row([
+            accept.name().to_owned(),
+            workers.to_string(),
+            format!("{:.3}", series.median(|it| it.workers)),
+            format!("{:.3}", series.median(|it| it.arbiter)),
+            format!("{:.3}", series.median(|it| it.wakeups)),
+            format!("{:.4}", series.median(|it| it.spurious)),
+            format!("{:.0}", series.median(|it| it.cpu_us)),
+            format!("{:.3}", series.median(|it| it.variation)),
+            format!("{:.3}", series.median(|it| it.p50)),
+            format!("{:.3}", series.median(|it| it.p99)),
+            format!("{:.3}", series.median(|it| it.late)),
+            series.total(|it| it.failures).to_string(),
+        ]);
+    }
+    Ok(Report {
+        table,
+        notes: vec![format!(
+            "`{SETUP}` and so on; {PER_SECOND} connections/s, each with one request"
+        )],
+        gates: gates(&found)?,
+    })
+}
+
+fn gates(found: &Rounds<(Accept, usize), Found>) -> Result<Vec<Gate>> {
+    let switches = |workers| -> Result<f64> {
+        let series = found.of((Accept::Auto, workers))?;
+        Ok(series.median(|it| it.workers))
+    };
+    let gate = |(few, many)| -> Result<Gate> {
+        let (of_few, of_many) = (switches(few)?, switches(many)?);
+        Ok(Gate {
+            wants: format!(
+                "voluntary switches/connection with auto, {many} workers: \
+                 no more than with {few} (5 % are allowed)"
+            ),
+            found: format!("{of_many:.3}, with {few}: {of_few:.3}"),
+            passed: of_many <= of_few * (1.0 + MORE),
+        })
+    };
+    let mut gates = COMPARED.into_iter().map(gate).collect::<Result<Vec<_>>>()?;
+    let of_auto = found
+        .iter()
+        .filter(|((accept, _), _)| *accept == Accept::Auto);
+    let failures = of_auto
+        .map(|(_, series)| series.total(|it| it.failures))
+        .sum();
+    gates.push(Gate::nothing_failed("switches", failures));
+    Ok(gates)
+}
+
+fn measure(bench: &Bench, setup: &Setup, round: u64) -> Result<Found> {
+    let server = bench.start(setup)?;
+    let count = (PER_SECOND * bench.seconds(3.0, 1.0)) as u64;
+    let mut load = Load::new(server.address, "/", PER_SECOND, count);
+    load.seed = round;
+    let before = server.show()?;
+    let workers = Usage::of_all(before.pids())?;
+    let arbiter = Usage::of(server.pid)?;
+    let tally = load.run()?;
+    let workers = Usage::of_all(before.pids())? - workers;
+    let arbiter = Usage::of(server.pid)? - arbiter;
+    let after = server.show()?;
+    server.end()?;
+    let counters = after.total - before.total;
+    let each = |number: u64| ratio(number as f64, count as f64);
+    Ok(Found {
+        workers: each(workers.voluntary),
+        arbiter: each(arbiter.voluntary),
+        wakeups: each(counters.wakeups),
+        spurious: each(counters.spurious),
+        cpu_us: each(workers.cpu_ns) / 1e3,
+        variation: variation(&after.accepted_since(&before)),
+        p50: tally.ms(0, 0.5),
+        p99: tally.ms(0, 0.99),
+        late: tally.late_ms(0.99),
+        failures: tally.failures,
+    })
+}
