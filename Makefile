@@ -3,12 +3,14 @@
 # compiler is most, are built once for the tests and for the server.
 
 .DELETE_ON_ERROR:
-.PHONY: all test guests unit sdk soak fmt lint docs deny bench clean
+.PHONY: all test guests unit sdk model soak fmt lint docs deny bench clean
 
 CARGO ?= cargo
 SDK = --locked --manifest-path guest-sdk/rust/Cargo.toml --target-dir tests/guests/target/native
-# Packages that stand alone, since they are built for wasm.
-APART = guest-sdk/rust examples/hello examples/echo tests/guests
+MODEL = --locked --manifest-path tests/model/Cargo.toml --target-dir target/model
+ACCEPT = --release --locked --manifest-path benches/accept/Cargo.toml --target-dir target/benches
+# Packages that stand alone: those that are built for wasm, and those that look at the server from outside.
+APART = guest-sdk/rust examples/hello examples/echo tests/guests tests/model benches/accept
 
 CARGO_DENY_VERSION = 0.20.2
 CARGO_DENY = .tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
@@ -16,7 +18,7 @@ CARGO_DENY = .tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 all:
 	$(CARGO) build --release --locked
 
-test: guests unit sdk
+test: guests unit sdk model
 
 guests:
 	tests/guests/build all
@@ -26,6 +28,9 @@ unit: guests
 
 sdk:
 	$(CARGO) test $(SDK)
+
+model:
+	$(CARGO) test $(MODEL)
 
 # `make test` has the short one.
 soak: guests
@@ -38,6 +43,8 @@ fmt:
 lint:
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 	$(CARGO) clippy $(SDK) --all-targets -- -D warnings
+	$(CARGO) clippy $(MODEL) --all-targets -- -D warnings
+	$(CARGO) clippy $(ACCEPT) --all-targets -- -D warnings
 
 docs:
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --release --locked --no-deps
@@ -54,8 +61,9 @@ deny: $(CARGO_DENY)
 $(CARGO_DENY):
 	$(CARGO) install cargo-deny@$(CARGO_DENY_VERSION) --locked --quiet --root $(dir $(@D)) --target-dir .tools/build
 
-bench:
+bench: guests
 	benches/serve
+	$(CARGO) run $(ACCEPT)
 
 clean:
 	rm -rf target tests/guests/target

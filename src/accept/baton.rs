@@ -14,6 +14,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::atomic::AtomicU64;
+use super::terms::{Bells, Route, Turn};
 use super::words::{ARBITER, BUSY, CONNECTIONS, Hold, NOBODY, OPEN, Standing};
 
 /// How often somebody tries again who is disturbed by others. Each of these has got something done
@@ -23,48 +24,12 @@ const TRIES: usize = 64;
 /// baton by it.
 const MARGIN_AT_WORK: u64 = 8;
 
-/// What wakes the holders.
-pub(super) trait Bells {
-    /// Makes the bell ring when a connection waits, at once if one does.
-    fn arm(&self, seat: usize);
-    /// Makes it silent.
-    fn disarm(&self, seat: usize);
-    /// Whether this process can do so.
-    fn reaches(&self, seat: usize) -> bool;
-    /// Whether a connection waits now.
-    fn anyone_waits(&self) -> bool;
-    /// Whether more than one does, as far as the kernel tells.
-    fn several_wait(&self) -> bool;
-}
-
-/// Who chooses the next holder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Route {
-    /// The holder before.
-    Direct,
-    /// The holder before, or the arbiter where that one cannot wake whom it would choose.
-    DirectOrArbiter,
-    /// The arbiter, for each connection.
-    Arbiter,
-}
-
-/// What a worker is to do about the listeners.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    /// Nothing, unless its bell rings.
-    Wait,
-    /// It holds the baton and a connection waits: accept it.
-    Accept,
-    /// The arbiter has found nobody, and waits to hear from one who has room.
-    Ask,
-    /// Nothing: it has handed the baton on.
-    Passed,
-}
-
 /// The baton of one group, as one process sees it.
 #[derive(Debug)]
 pub(super) struct Baton<'a, B> {
     pub(super) word: &'a AtomicU64,
+    /// The highest seat that was ever taken: a hint where to look, for others can write it.
+    pub(super) taken: &'a AtomicU64,
     /// The arbiter's seat first, which has no word of its own, then those of the workers.
     pub(super) seats: &'a [AtomicU64],
     pub(super) bells: &'a B,
@@ -205,8 +170,7 @@ impl<B: Bells> Baton<'_, B> {
         }
     }
 
-    /// Tells the arbiter, which had found nobody, that there is somebody; if it can be told in no
-    /// other way, its bell does. Whether it is to be told.
+    /// The arbiter had found nobody, and there is somebody. Whether it is to be told.
     pub(super) fn ask(&self) -> bool {
         let hold = self.load();
         hold.holder() == NOBODY && self.swap(hold, ARBITER, None)
@@ -251,7 +215,7 @@ impl<B: Bells> Baton<'_, B> {
         chosen
     }
 
-    /// Makes the bell of the holder ring: there was no other way to tell it.
+    /// Lets the bell of a worker ring that could not be told, if it is the holder still.
     pub(super) fn ring(&self, seat: usize) {
         self.fit(seat);
     }
@@ -279,8 +243,8 @@ impl<B: Bells> Baton<'_, B> {
             seat.fetch_and(!OPEN, SeqCst);
         }
         match self.route {
-            // There is always the arbiter.
-            Route::Arbiter if holder != ARBITER && (slept || holder >= self.seats.len()) => {
+            // It chooses again; whoever was told already and comes late finds that out.
+            Route::Arbiter if holder != ARBITER => {
                 self.hand(hold, ARBITER);
             }
             Route::Arbiter => self.fit(holder),
@@ -307,7 +271,8 @@ impl<B: Bells> Baton<'_, B> {
 
     /// The most suitable worker, if one takes connections; of equals the first after `seat`.
     fn best(&self, seat: usize) -> Option<(usize, Standing)> {
-        let workers = self.seats.len().saturating_sub(1);
+        let taken = usize::try_from(self.taken.load(SeqCst)).unwrap_or(usize::MAX);
+        let workers = taken.min(self.seats.len().saturating_sub(1));
         let mut best: Option<(usize, Standing)> = None;
         for distance in 0..workers {
             let candidate = 1 + (seat.min(workers) + distance) % workers;

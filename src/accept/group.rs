@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use super::baton::{Baton, Bells, Route};
+use super::baton::Baton;
+use super::terms::{Bells, Route};
 use super::words::{ARBITER, Hold, NO_HOLDER};
 use crate::sys::bell::Bell;
 use crate::sys::poll::{self, Watched};
@@ -48,6 +49,22 @@ impl Through {
     }
 }
 
+/// What has come of looking for somebody who accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Granted {
+    /// Nobody is needed.
+    NobodyWaits,
+    /// Somebody knows, or nobody has room.
+    Seen,
+    /// The worker in this seat is to be told that a connection waits on this listener.
+    Tell {
+        /// The worker's.
+        seat: usize,
+        /// In the order of the group's.
+        listener: usize,
+    },
+}
+
 /// Workers that accept from the same listeners.
 #[derive(Debug)]
 pub struct Group {
@@ -71,7 +88,7 @@ impl Group {
         // Some are replaced before they are gone.
         let seats = workers + workers.div_ceil(8) + 1;
         let mut group = Self {
-            words: Shared::new(FIRST + SEATS_MAX)?,
+            words: Shared::new(FIRST + 1 + SEATS_MAX)?,
             listeners,
             bells: Vec::new(),
             many: seats > ATTACHED_MAX,
@@ -94,7 +111,8 @@ impl Group {
     /// For want of memory or descriptors.
     pub fn make_bells(&mut self, seat: usize) -> io::Result<()> {
         while self.bells.len() <= seat {
-            self.bells.push(Arc::new(Bell::new(self.many)?));
+            let many = self.many || self.bells.len() > ATTACHED_MAX;
+            self.bells.push(Arc::new(Bell::new(many)?));
         }
         self.words[TAKEN].fetch_max(seat as u64, SeqCst);
         Ok(())
@@ -110,23 +128,22 @@ impl Group {
         &self.listeners
     }
 
-    /// The arbiter's bell rings, or a worker says that it has room: the worker that is to be told
-    /// to accept, if the group goes through the arbiter.
-    pub fn grant(&self) -> Option<usize> {
+    /// The arbiter's bell rings, or a worker says that it has room: sees to it that somebody accepts.
+    pub fn grant(&self) -> Granted {
         let baton = self.baton();
-        let waits = self.through != Through::Arbiter || self.first_waiting().is_some();
-        let last = self.granted.load(SeqCst);
-        let granted = waits.then(|| baton.grant(last)).flatten();
-        match granted {
-            Some(seat) => self.granted.store(seat, SeqCst),
-            None => baton.watch(),
+        let Some(listener) = self.waiting(0) else {
+            baton.watch();
+            return Granted::NobodyWaits;
+        };
+        let Some(seat) = baton.grant(self.granted.load(SeqCst)) else {
+            baton.watch();
+            return Granted::Seen;
+        };
+        self.granted.store(seat, SeqCst);
+        match self.through {
+            Through::Arbiter => Granted::Tell { seat, listener },
+            Through::Workers | Through::WorkersOrArbiter => Granted::Seen,
         }
-        granted.filter(|_| self.through == Through::Arbiter)
-    }
-
-    /// Which listener has a connection that waits.
-    pub fn first_waiting(&self) -> Option<usize> {
-        self.waiting(0)
     }
 
     /// Rings the bell of a worker that could not be told.
@@ -154,12 +171,10 @@ impl Group {
     }
 
     pub(super) fn baton(&self) -> Baton<'_, Self> {
-        let taken = usize::try_from(self.words[TAKEN].load(SeqCst)).unwrap_or(SEATS_MAX);
-        // A seat more, for the arbiter's.
-        let seats = &self.words[FIRST..=FIRST + taken.min(SEATS_MAX - 1)];
         Baton {
             word: &self.words[BATON],
-            seats,
+            taken: &self.words[TAKEN],
+            seats: &self.words[FIRST..],
             bells: self,
             route: self.through.route(),
         }

@@ -8,10 +8,11 @@ mod atomic;
 mod baton;
 mod group;
 mod seat;
+mod terms;
 mod watch;
 mod words;
 
-pub use baton::Turn;
-pub use group::{Group, SEATS_MAX, Through};
+pub use group::{Granted, Group, SEATS_MAX, Through};
 pub use seat::Seat;
+pub use terms::Turn;
 pub use watch::{Verdict, Watch};

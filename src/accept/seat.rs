@@ -1,15 +1,16 @@
 //! Defines a worker's place in its group: what it says of itself, and what it is to do about the
 //! listeners.
 //!
-//! Invariant: the worker's own word is written by this worker; the arbiter takes a worker's room
-//! away that does not show that it lives, and the next sign of life brings it back.
+//! Invariant: the worker's own word is written by this worker; the arbiter clears it when the worker
+//! is gone, and takes the room of one that does not show that it lives, which the next sign of life
+//! brings back.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use super::baton::Turn;
 use super::group::Group;
+use super::terms::Turn;
 use crate::sys::bell::Bell;
 
 /// The place of one worker.

@@ -40,7 +40,7 @@ impl Watch {
         self.look_at_ms
     }
 
-    /// Somebody connects.
+    /// Somebody connects, or somebody says so: looks follow.
     pub fn wake(&mut self, group: &Group, now_ms: u64) {
         self.look_at_ms = Some(now_ms + INTERVAL_MS);
         self.seen = Some(group.hold());

@@ -29,6 +29,8 @@ pub enum Action {
     Prepare(u32),
     /// A worker of this generation has room: a connection that waits is to be accepted.
     Grant(u32),
+    /// A worker says that it lives.
+    Believe(ChildId),
     /// The plan of this generation is the current one: let go of what only the one before needed.
     Adopt(u32),
     /// Let go of the plan of this generation and of what was bound for it.

@@ -285,6 +285,7 @@ impl Driver {
             }
             Action::Prepare(number) => self.prepare(number),
             Action::Grant(number) => self.grant(number),
+            Action::Believe(child) => self.believe(child),
             Action::Adopt(number) => self.adopt(number),
             Action::Discard(number) => self.discard(number),
             Action::CloseListeners { unlink } => self.close_listeners(unlink),

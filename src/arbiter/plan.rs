@@ -14,7 +14,7 @@ use crate::accept::Through;
 use crate::protocol::report::AppReport;
 use crate::sys::identity::Identity;
 use crate::sys::process::{self, Pid};
-use crate::sys::socket::Listener;
+use crate::sys::socket::{Address, Listener};
 
 /// gunicorn's graceful timeout.
 const GRACEFUL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -337,6 +337,13 @@ impl Plan {
         self.listeners
             .iter()
             .map(|open| (open.key.as_str(), &open.listener))
+    }
+
+    /// Where it is listened: one address for the listeners that are each a worker's.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        let first = self.listeners.iter();
+        let first = first.filter(|open| open.slot.is_none_or(|slot| slot == 0));
+        first.map(|open| open.listener.local_address())
     }
 
     /// The listener with this key.

@@ -254,7 +254,7 @@ impl State {
                 true
             }
             (FromChild::Alive { .. }, Place::Slot { role: WORKER, .. }) if serves => {
-                actions.push(Action::Log(Notice::Lives(id)));
+                actions.push(Action::Believe(id));
                 true
             }
             (

@@ -4,16 +4,17 @@
 //! Invariant: a connection is not the arbiter's to touch, and what a worker has written in the shared
 //! words costs the arbiter no more than a bounded number of steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use tracing::warn;
 
+use super::action::Notice;
 use super::children::{ChildId, Place, WORKER};
 use super::perform::Driver;
 use super::plan::Plan;
-use crate::accept::{Group, SEATS_MAX, Seat, Verdict, Watch};
+use crate::accept::{Granted, Group, SEATS_MAX, Seat, Verdict, Watch};
 use crate::protocol::message::ToChild;
 use crate::sys::clock::monotonic_ms;
 
@@ -23,6 +24,11 @@ pub(super) struct Usher {
     group: Group,
     seats: BTreeMap<ChildId, usize>,
     watch: Watch,
+    /// Whether its bell has rung for nothing: then it is not listened to before the next look, for a
+    /// worker could make it ring without end.
+    is_deaf: bool,
+    /// Those who were passed over and have not shown that they live.
+    doubted: BTreeSet<ChildId>,
 }
 
 impl Usher {
@@ -39,6 +45,8 @@ impl Usher {
             group: Group::new(through, listeners, plan.workers)?,
             seats: BTreeMap::new(),
             watch: Watch::default(),
+            is_deaf: false,
+            doubted: BTreeSet::new(),
         }))
     }
 
@@ -59,6 +67,7 @@ impl Usher {
     }
 
     fn leave(&mut self, child: ChildId) {
+        self.doubted.remove(&child);
         if let Some(seat) = self.seats.remove(&child) {
             self.group.leave(seat);
         }
@@ -73,8 +82,8 @@ impl Usher {
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let quiet = self.watch.is_quiet();
         let listeners = self.group.listeners().iter().filter(move |_| quiet);
-        let bell = std::iter::once(self.group.arbiters_bell());
-        bell.chain(listeners.map(AsFd::as_fd))
+        let bell = (!self.is_deaf).then(|| self.group.arbiters_bell());
+        bell.into_iter().chain(listeners.map(AsFd::as_fd))
     }
 
     pub(super) fn next_deadline(&self) -> Option<u64> {
@@ -123,16 +132,27 @@ impl Driver {
         let Some(usher) = self.usher_of(generation) else {
             return;
         };
-        let Some(seat) = usher.group.grant() else {
-            return;
+        let (seat, listener) = match usher.group.grant() {
+            Granted::NobodyWaits => return usher.is_deaf = true,
+            Granted::Seen => return,
+            Granted::Tell { seat, listener } => (seat, listener),
         };
         let child = usher.who(seat);
-        let listener = usher.group.first_waiting().unwrap_or(0);
         let listener = u16::try_from(listener).unwrap_or(0);
         let told = child.is_some_and(|child| self.try_send(child, &ToChild::Accept { listener }));
         // A channel that is full delays no connection.
         if !told && let Some(usher) = self.usher_of(generation) {
             usher.group.ring(seat);
+        }
+    }
+
+    /// A worker says that it lives; that is news only of one that was passed over.
+    pub(super) fn believe(&mut self, child: ChildId) {
+        if self
+            .usher(child)
+            .is_some_and(|usher| usher.doubted.remove(&child))
+        {
+            self.tell(&Notice::Lives(child));
         }
     }
 
@@ -144,12 +164,20 @@ impl Driver {
             let Some(usher) = self.usher_of(generation) else {
                 continue;
             };
+            if usher
+                .watch
+                .next_look_ms()
+                .is_some_and(|at_ms| at_ms <= now_ms)
+            {
+                usher.is_deaf = false;
+            }
             let Verdict::Revoked(seat) = usher.watch.look(&usher.group, now_ms) else {
                 continue;
             };
             let Some(child) = usher.who(seat) else {
                 continue;
             };
+            usher.doubted.insert(child);
             warn!(
                 "{} did not accept a connection: passing it over",
                 self.who(child)

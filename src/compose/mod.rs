@@ -205,12 +205,7 @@ fn build(
         // It is the predecessor's until that leaves.
         Some(_) | None => control,
     };
-    let mut urls: Vec<String> = first
-        .listeners()
-        .map(|(_, listener)| listener.local_address().to_string())
-        .collect();
-    // Several sockets may share an address.
-    urls.dedup();
+    let urls: Vec<String> = first.addresses().map(ToString::to_string).collect();
     let keeps_stderr = config.error_logfile.is_some();
     let report = Reporter::new(report);
     let on_ready = move || {

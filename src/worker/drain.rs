@@ -112,8 +112,8 @@ async fn next_order_of(
             Recv::Eof => return Ok(None),
             Recv::Frame { len, fds } => match ToChild::decode(&frame[..len]) {
                 Ok(ToChild::ReopenLog) => reopen_log(&fds)?,
-                // The baton says whether it is so; where the connection is, the listeners.
-                Ok(ToChild::Accept { .. }) => shared.room.tell(),
+                // The baton says whether it is still so.
+                Ok(ToChild::Accept { listener }) => shared.room.tell(usize::from(listener)),
                 Ok(ToChild::Revoke) => shared.say_alive(),
                 Ok(ToChild::Drain) => return Ok(Some(finish(true))),
                 Ok(ToChild::Retire) => return Ok(Some(finish(false))),

@@ -26,8 +26,8 @@ pub(super) struct Room {
     seat: RefCell<Option<Arc<Seat>>>,
     /// Told when there is something to do about the listeners that the bell does not tell.
     pub(super) due: Arc<Notify>,
-    /// Whether that is so because the arbiter said so.
-    told: Cell<bool>,
+    /// The listener that the arbiter has told of, if that is so because of it.
+    told: Cell<Option<usize>>,
 }
 
 impl Room {
@@ -41,7 +41,7 @@ impl Room {
             changed: Notify::new(),
             seat: RefCell::new(seat),
             due,
-            told: Cell::new(false),
+            told: Cell::new(None),
         }
     }
 
@@ -130,14 +130,14 @@ impl Room {
         }
     }
 
-    /// The arbiter says that a connection waits.
-    pub(super) fn tell(&self) {
-        self.told.set(true);
+    /// The arbiter says that a connection waits on this listener.
+    pub(super) fn tell(&self, listener: usize) {
+        self.told.set(Some(listener));
         self.due.notify_one();
     }
 
-    /// Whether the arbiter has said so since this was last asked.
-    pub(super) fn was_told(&self) -> bool {
+    /// Of which listener the arbiter has told since this was last asked.
+    pub(super) fn was_told(&self) -> Option<usize> {
         self.told.take()
     }
 }

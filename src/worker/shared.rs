@@ -125,6 +125,11 @@ impl Shared {
         self.drain.notify_waiters();
     }
 
+    /// Leaves the connections to others, without an end of what is in flight.
+    pub(super) fn accept_no_more(&self) {
+        self.room.close(self.slot());
+    }
+
     /// The kernel cannot give this worker connections for now, or perhaps again.
     pub(super) fn set_starves(&self, starves: bool) {
         self.room.set_starves(starves, self.slot());

@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use loom::sync::{Arc, Mutex};
 
 use super::atomic::AtomicU64;
-use super::baton::{Baton, Bells, Route, Turn};
+use super::baton::Baton;
+use super::terms::{Bells, Route, Turn};
 use super::words::{ARBITER, NO_HOLDER};
 
 /// Workers at most; the arbiter has a seat too.
@@ -40,6 +41,7 @@ pub(crate) struct Inside {
 #[derive(Debug)]
 pub(crate) struct World {
     word: AtomicU64,
+    taken: AtomicU64,
     seats: [AtomicU64; SEATS],
     kernel: Mutex<Inside>,
     route: Route,
@@ -110,6 +112,7 @@ impl World {
     pub(crate) fn new(route: Route, open: usize) -> Arc<Self> {
         let world = Self {
             word: AtomicU64::new(NO_HOLDER),
+            taken: AtomicU64::new(SEATS as u64 - 1),
             seats: std::array::from_fn(|_| AtomicU64::new(0)),
             kernel: Mutex::new(Inside::default()),
             route,
@@ -155,6 +158,7 @@ impl World {
         };
         let baton = Baton {
             word: &self.word,
+            taken: &self.taken,
             seats: &self.seats,
             bells: &bells,
             route: self.route,

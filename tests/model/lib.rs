@@ -10,6 +10,8 @@ mod atomic;
 #[path = "../../src/accept/baton.rs"]
 mod baton;
 mod kernel;
+#[path = "../../src/accept/terms.rs"]
+mod terms;
 mod tests;
 #[path = "../../src/accept/words.rs"]
 mod words;

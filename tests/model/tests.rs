@@ -1,8 +1,8 @@
 use loom::sync::Arc;
 use loom::thread;
 
-use super::baton::{Route, Turn};
 use super::kernel::World;
+use super::terms::{Route, Turn};
 use super::words::ARBITER;
 
 /// Explores every interleaving of what the threads do, with up to so many preemptions.

@@ -41,19 +41,17 @@ impl World {
                 self.check(stopping || signal != Signal::Quit, "nobody stops");
                 self.kill(id, signal);
             }
-            Action::KeepArtefact(id, app) => {
-                let made = self.plan_mut(id.generation);
-                let new = made.kept.insert(app);
-                let known = made.settings.apps.is_some_and(|apps| app < apps);
-                self.check(new, "an artefact is kept twice");
-                self.check(known, "an artefact of no app is kept");
-            }
+            Action::KeepArtefact(id, app) => self.keep_artefact(id, app),
             Action::Announce => self.announce(),
             Action::Prepare(number) => self.prepare(number),
             Action::Grant(number) => {
                 let served = self.count(WORKER, |id| id.generation == number) > 0;
                 let leaves = self.children.keys().any(|id| id.generation == number);
                 self.check(served || leaves, "nobody of a generation is to accept");
+            }
+            Action::Believe(id) => {
+                let lives = self.children.contains_key(&id);
+                self.check(lives, "one who is gone is said to live");
             }
             Action::Adopt(number) => self.adopt(number),
             Action::Discard(number) => {
@@ -87,6 +85,14 @@ impl World {
             Action::Exit(code) => self.exit(code),
         }
         None
+    }
+
+    fn keep_artefact(&mut self, id: ChildId, app: u32) {
+        let made = self.plan_mut(id.generation);
+        let new = made.kept.insert(app);
+        let known = made.settings.apps.is_some_and(|apps| app < apps);
+        self.check(new, "an artefact is kept twice");
+        self.check(known, "an artefact of no app is kept");
     }
 
     fn announce(&mut self) {

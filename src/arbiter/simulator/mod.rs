@@ -29,7 +29,7 @@ use crate::sys::process::ExitReason;
 
 const STEPS: u64 = 1_000_000;
 /// How many kinds of [`Notice`] the state tells of; `Started` is the driver's.
-const NOTICES: usize = 29;
+const NOTICES: usize = 28;
 /// A world that has not ended by itself is left after so many steps.
 const STEPS_PER_WORLD: u64 = 3000;
 /// Longer than any misbehaviour, and any wait that follows from it, lasts.

@@ -40,8 +40,9 @@ pub(super) async fn run(
             }
             () = drain => continue,
         };
-        let called = shared.room.was_told() || rang;
-        turns.take(called).await;
+        let told = shared.room.was_told();
+        turns.first = told.unwrap_or(turns.first) % turns.listeners.len().max(1);
+        turns.take(rang || told.is_some()).await;
     }
 }
 
@@ -61,10 +62,10 @@ impl Turns<'_> {
         counters.wakeups.add(u64::from(woken));
         if !self.seat.may_accept() {
             counters.spurious.add(u64::from(woken));
-            return match called {
-                true => self.seat.hush(),
-                false => self.shared.ask(&self.seat),
-            };
+            if called {
+                self.seat.hush();
+            }
+            return self.ask();
         }
         loop {
             match self.attempt() {
@@ -76,13 +77,20 @@ impl Turns<'_> {
             match self.seat.pass() {
                 Turn::Wait => return,
                 Turn::Passed => return counters.handed_on.add(1),
-                Turn::Ask => return self.shared.ask(&self.seat),
+                Turn::Ask => return self.ask(),
                 // Others may get idle meanwhile: one connection a turn.
                 Turn::Accept => tokio::task::yield_now().await,
             }
             if !self.seat.may_accept() {
                 return;
             }
+        }
+    }
+
+    /// If the arbiter has found nobody, it hears of this worker.
+    fn ask(&self) {
+        if self.shared.room.is_there() {
+            self.shared.ask(&self.seat);
         }
     }
 

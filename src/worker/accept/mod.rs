@@ -7,6 +7,8 @@ mod freely;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 use super::connection;
 use super::shared::{Counted, Shared};
 use crate::sys::socket::Listener;
@@ -34,12 +36,19 @@ pub(super) async fn run(shared: Rc<Shared>, listeners: Vec<Listener>) {
     };
     match listeners {
         Ok(listeners) if shared.last_to_listen.get() => {
-            for listener in &listeners {
-                empty_backlog(&shared, listener).await;
+            // Each is closed when its queue is empty: whoever comes later is refused.
+            let mut emptying = JoinSet::new();
+            for listener in listeners {
+                let shared = Rc::clone(&shared);
+                emptying.spawn_local(async move { empty_backlog(&shared, &listener).await });
             }
+            emptying.join_all().await;
         }
         Ok(_) => {}
-        Err(error) => tracing::error!("cannot watch the listeners: {error}"),
+        Err(error) => {
+            tracing::error!("cannot watch the listeners, others accept: {error}");
+            shared.accept_no_more();
+        }
     }
 }
 

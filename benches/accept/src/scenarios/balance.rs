@@ -1,12 +1,17 @@
 //! Defines `balance`: whether each worker holds as many connections as the others.
 
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, bail};
 use nix::sys::signal::Signal;
 
 use crate::bench::{Bench, Gate, Report};
-use crate::client::Failures;
+use crate::client::{Client, Failures};
 use crate::counters::Shown;
 use crate::load::Load;
+use crate::pause::pause;
 use crate::process::{connections, signal};
 use crate::server::{Accept, App, Kind, Server, Setup};
 use crate::statistics::variation;
@@ -24,8 +29,14 @@ const PER_SECOND: f64 = 1000.0;
 /// Of 100 connections one more or less.
 const VARIATION_MAX: f64 = 0.01;
 
-/// The connections that each worker of one server held, before some were killed and after.
+/// The connections that each worker of one server held, before some were killed and after: opened
+/// and held, and with a request first, which keeps its worker busy when the next one comes.
 struct Found {
+    silent: Held,
+    asked: Held,
+}
+
+struct Held {
     before: Vec<u64>,
     broken: u64,
     after: Vec<u64>,
@@ -41,17 +52,21 @@ pub(crate) fn run(bench: &Bench) -> Result<Report> {
         "broken by the kills",
         "CV after reconnecting",
         "worst round",
+        "with a request first",
+        "after reconnecting",
         "failed",
     ]);
     for (accept, series) in found.iter() {
         table.row([
             accept.name().to_owned(),
-            format!("{:.3}", series.median(|it| variation(&it.before))),
-            format!("{:.3}", series.greatest(|it| variation(&it.before))),
-            format!("{:.0}", series.median(|it| it.broken as f64)),
-            format!("{:.3}", series.median(|it| variation(&it.after))),
-            format!("{:.3}", series.greatest(|it| variation(&it.after))),
-            series.total(|it| it.failures).to_string(),
+            format!("{:.3}", series.median(|it| variation(&it.silent.before))),
+            format!("{:.3}", series.greatest(|it| variation(&it.silent.before))),
+            format!("{:.0}", series.median(|it| it.silent.broken as f64)),
+            format!("{:.3}", series.median(|it| variation(&it.silent.after))),
+            format!("{:.3}", series.greatest(|it| variation(&it.silent.after))),
+            format!("{:.3}", series.median(|it| variation(&it.asked.before))),
+            format!("{:.3}", series.median(|it| variation(&it.asked.after))),
+            series.total(|it| it.asked.failures).to_string(),
         ]);
     }
     let auto = found.of(Accept::Auto)?;
@@ -61,53 +76,86 @@ pub(crate) fn run(bench: &Bench) -> Result<Report> {
         passed: worst <= VARIATION_MAX,
     };
     let mut notes = vec![format!(
-        "`{SETUP}` and so on; {CONNECTIONS} connections, {PER_SECOND} a second, each with one \
-         request, then held; {KILLED} workers killed"
+        "`{SETUP}` and so on; {CONNECTIONS} connections, {PER_SECOND} a second, held, and then as many that each do a \
+         request first; {KILLED} workers killed each time"
     )];
     notes.extend(auto.iter().last().map(|it| {
-        let (before, after) = (&it.before, &it.after);
+        let Held { before, after, .. } = &it.silent;
         format!("held by each worker with auto, in the last round: {before:?}, then {after:?}")
     }));
     Ok(Report {
         table,
         notes,
         gates: vec![
-            gate("at first", auto.greatest(|it| variation(&it.before))),
+            gate("at first", auto.greatest(|it| variation(&it.silent.before))),
             gate(
                 "after a quarter of the workers was killed",
-                auto.greatest(|it| variation(&it.after)),
+                auto.greatest(|it| variation(&it.silent.after)),
             ),
-            Gate::nothing_failed("balance", auto.total(|it| it.failures)),
+            Gate::nothing_failed("balance", auto.total(|it| it.asked.failures)),
         ],
     })
 }
 
 fn measure(server: Server, round: u64) -> Result<Found> {
-    let mut load = Load::new(server.address, "/", PER_SECOND, CONNECTIONS);
-    (load.keep, load.seed) = (true, round);
-    let first = load.run()?;
-    let failures = first.failures;
-    let mut clients = first.kept;
-    let before = held(&server, clients.len())?;
-
-    kill_some(&server, round as usize)?;
-    let all = clients.len();
-    clients.retain(|client| !client.is_closed());
-    let broken = (all - clients.len()) as u64;
-
-    load.count = broken;
-    let second = load.run()?;
-    let failures = failures + second.failures;
-    clients.extend(second.kept);
-    let after = held(&server, clients.len())?;
-    drop(clients);
+    let open = |count: u64| Ok((open_silently(&server, count)?, Failures::default()));
+    let silent = hold(&server, round, open, is_closed)?;
+    let open = |count: u64| {
+        let mut load = Load::new(server.address, "/", PER_SECOND, count);
+        (load.keep, load.seed) = (true, round);
+        let tally = load.run()?;
+        Ok((tally.kept, tally.failures))
+    };
+    let asked = hold(&server, round, open, Client::is_closed)?;
     server.end()?;
-    Ok(Found {
+    Ok(Found { silent, asked })
+}
+
+/// Opens connections and holds them, kills some workers, and opens as many as were broken.
+fn hold<C>(
+    server: &Server,
+    round: u64,
+    open: impl Fn(u64) -> Result<(Vec<C>, Failures)>,
+    is_closed: impl Fn(&C) -> bool,
+) -> Result<Held> {
+    let (mut clients, failures) = open(CONNECTIONS)?;
+    let before = held(server, clients.len())?;
+    kill_some(server, round as usize)?;
+    let all = clients.len();
+    clients.retain(|client| !is_closed(client));
+    let broken = (all - clients.len()) as u64;
+    let (more, failures_after) = open(broken)?;
+    clients.extend(more);
+    let after = held(server, clients.len())?;
+    drop(clients);
+    held(server, 0)?;
+    Ok(Held {
         before,
         broken,
         after,
-        failures,
+        failures: failures + failures_after,
     })
+}
+
+/// Connections on which nothing is said.
+fn open_silently(server: &Server, count: u64) -> Result<Vec<TcpStream>> {
+    let began = Instant::now();
+    (0..count)
+        .map(|number| {
+            let due = began + Duration::from_secs_f64(number as f64 / PER_SECOND);
+            pause(due.saturating_duration_since(Instant::now()))?;
+            let stream = TcpStream::connect(server.address)?;
+            stream.set_nonblocking(true)?;
+            Ok(stream)
+        })
+        .collect()
+}
+
+fn is_closed(stream: &TcpStream) -> bool {
+    match stream.peek(&mut [0]) {
+        Ok(count) => count == 0,
+        Err(error) => error.kind() != ErrorKind::WouldBlock,
+    }
 }
 
 /// Kills some workers, others in each round, and waits until their slots are filled again.
