@@ -13,9 +13,16 @@ use crate::process::signal_process;
 pub(crate) const BY_TURNS: [&str; 3] = ["auto", "signalled", "delegated"];
 pub(crate) const ALL: [&str; 5] = ["auto", "signalled", "delegated", "kernel", "reuseport"];
 
+/// A server whose workers are all ready: one that boots accepts nothing.
 pub(crate) fn accepting(app: &str, accept: &str, args: &[&str]) -> Server {
     let start = Start::app(app).args(["--accept", accept]);
-    controlled(start.args(args.iter().copied()))
+    let server = controlled(start.args(args.iter().copied()));
+    until("all workers are ready", || {
+        let report = show(&server, "workers");
+        let mut workers = report["workers"].as_array().unwrap().iter();
+        workers.all(|worker| worker["state"] == "ready")
+    });
+    server
 }
 
 pub(crate) fn sum(server: &Server, field: &str) -> u64 {

@@ -20,7 +20,7 @@ const SETUP: Setup = Setup {
 const WORKERS: [usize; 3] = [1, 8, 32];
 /// Few workers, and many that are not to cost more.
 const COMPARED: [(usize, usize); 3] = [(1, 8), (1, 32), (8, 32)];
-const PER_SECOND: f64 = 1000.0;
+const PER_SECOND: f64 = 250.0;
 /// What more workers may cost in addition.
 const MORE: f64 = 0.05;
 
