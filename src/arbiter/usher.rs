@@ -109,8 +109,7 @@ impl Driver {
 
     fn usher(&mut self, id: ChildId) -> Option<&mut Usher> {
         let serves = matches!(id.place, Place::Slot { role: WORKER, .. });
-        let loaded = self.plans.get_mut(&id.generation).filter(|_| serves);
-        loaded.and_then(|loaded| loaded.usher.as_mut())
+        self.usher_of(id.generation).filter(|_| serves)
     }
 
     /// Somebody connects, or a bell rings: see to it that somebody accepts.

@@ -97,6 +97,13 @@ impl Open {
         })
     }
 
+    fn find_or_bind(&self, key: &str, to: &BindTo, backlog: u32) -> Result<Listener, StartError> {
+        match self.find(key, backlog) {
+            Some(listener) => Ok(listener),
+            None => Ok(Listener::bind(to, backlog)?),
+        }
+    }
+
     fn find(&self, key: &str, backlog: u32) -> Option<Listener> {
         let (_, listener) = self.listeners.iter().find(|(known, _)| known == key)?;
         let listener = listener.try_clone().ok()?;
@@ -141,10 +148,7 @@ pub(super) fn listeners(config: &Config, open: &Open) -> Result<Vec<Planned>, St
                 one_for_each(config, open, &key, address, &mut listeners)?;
             }
             to => {
-                let listener = match open.find(&key, config.backlog) {
-                    Some(listener) => listener,
-                    None => Listener::bind(&to, config.backlog)?,
-                };
+                let listener = open.find_or_bind(&key, &to, config.backlog)?;
                 let slot = None;
                 listeners.push(Planned {
                     key,
@@ -167,10 +171,8 @@ fn one_for_each(
 ) -> Result<(), StartError> {
     for slot in 0..config.workers as usize {
         let key = format!("{key}@{slot}");
-        let listener = match open.find(&key, config.backlog) {
-            Some(listener) => listener,
-            None => Listener::bind(&BindTo::TcpAmongOthers(address), config.backlog)?,
-        };
+        let to = BindTo::TcpAmongOthers(address);
+        let listener = open.find_or_bind(&key, &to, config.backlog)?;
         // The kernel may have chosen the port.
         if let Address::Tcp(bound) = listener.local_address() {
             address = *bound;

@@ -1,6 +1,7 @@
 //! Defines settings whose value is one of a few words.
 
 use super::error::Problem;
+use super::text::choice;
 
 /// A value that has a word.
 pub trait Choice: Copy + PartialEq + Sized + 'static {
@@ -19,7 +20,7 @@ pub trait Choice: Copy + PartialEq + Sized + 'static {
 }
 
 /// Defines an enumeration whose values have words.
-macro_rules! choice {
+macro_rules! choices {
     ($(#[$meta:meta])* $name:ident, $expected:literal {
         $($(#[$value_meta:meta])* $value:ident = $word:literal),* $(,)?
     }) => {
@@ -35,7 +36,7 @@ macro_rules! choice {
         }
     };
 }
-pub(super) use choice;
+pub(super) use choices;
 
 /// A field of a `T` that holds a choice, whichever it is.
 pub(super) trait Field<T>: Sync {
@@ -52,10 +53,7 @@ pub(super) struct At<T, V>(pub(super) fn(&mut T) -> &mut V);
 
 impl<T, V: Choice> Field<T> for At<T, V> {
     fn store(&self, target: &mut T, text: &str) -> Result<(), Problem> {
-        let mut all = V::ALL.iter();
-        let found = all.find(|(_, word)| text.eq_ignore_ascii_case(word));
-        let (value, _) = found.ok_or_else(|| Problem::invalid(text, V::EXPECTED))?;
-        *(self.0)(target) = *value;
+        *(self.0)(target) = choice(text, V::ALL, V::EXPECTED)?;
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::BindAddress;
-use super::choice::choice;
+use super::choice::choices;
 use super::error::Origin;
 use super::grant::Dir;
 use super::outbound::OutboundPattern;
@@ -53,7 +53,7 @@ impl LogLevel {
     }
 }
 
-choice! {
+choices! {
     /// What counts as the memory of a worker (proc_pid_smaps(5)).
     MemoryMeasure, "a measure of memory: pss or rss" {
         /// The proportional set size: a page that n processes share counts as one nth.
@@ -63,7 +63,7 @@ choice! {
     }
 }
 
-choice! {
+choices! {
     /// What the old server does once the program of an upgrade serves.
     UpgradeMode, "a mode of upgrades: auto or manual" {
         /// It drains and leaves.
@@ -73,7 +73,7 @@ choice! {
     }
 }
 
-choice! {
+choices! {
     /// Who decides which worker accepts a connection.
     AcceptMode, "a way to accept: auto, signalled, delegated, kernel or reuseport" {
         /// The workers among themselves, and the arbiter where they cannot.
@@ -89,7 +89,7 @@ choice! {
     }
 }
 
-choice! {
+choices! {
     /// How much a worker does at the same time.
     WorkerClass, "a kind of worker: async or sync" {
         /// Many connections and requests.

@@ -1,13 +1,9 @@
 //! Tests of what signals and deaths do: to the arbiter, to workers, and to the clients of both.
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use crate::harness::{Client, Load, Server, Start, until};
-
-fn signal_process(pid: i32, signal: Signal) {
-    kill(Pid::from_raw(pid), signal).expect("the process can be signalled");
-}
+use crate::process::signal_process;
 
 /// A client that has begun to get a response of lines, and how many will come.
 fn streaming(server: &Server, lines: usize, interval_ms: usize) -> Client {
