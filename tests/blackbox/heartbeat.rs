@@ -4,15 +4,12 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
-use nix::unistd::{Pid, mkfifo};
+use nix::unistd::mkfifo;
 
 use crate::harness::{Client, Load, Process, Server, Start, until, until_some};
-
-fn signal_process(pid: i32, signal: Signal) {
-    kill(Pid::from_raw(pid), signal).expect("the process can be signalled");
-}
+use crate::process::signal_process;
 
 /// Lets time pass in which the test does nothing.
 fn pass(time: Duration) {

@@ -4,14 +4,10 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use crate::harness::{Address, Client, Process, Start, guest, until};
-
-fn signal_process(pid: i32, signal: Signal) {
-    kill(Pid::from_raw(pid), signal).expect("the process can be signalled");
-}
+use crate::process::signal_process;
 
 #[test]
 fn usr1_opens_the_log_file_again_for_the_arbiter_and_the_workers() {

@@ -7,11 +7,11 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::harness::{PATIENCE, Process, Server, Start, guest};
+use crate::process::signal_process;
 
 /// Who hears what servers say of themselves.
 struct Manager {
@@ -91,10 +91,6 @@ impl Manager {
 fn says(messages: &[String], line: &str) -> bool {
     let mut lines = messages.iter().flat_map(|message| message.lines());
     lines.any(|found| found == line)
-}
-
-fn signal_process(pid: i32, signal: Signal) {
-    kill(Pid::from_raw(pid), signal).expect("the process can be signalled");
 }
 
 #[test]
