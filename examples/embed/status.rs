@@ -11,7 +11,7 @@ use rgunicorn::scoreboard::Scoreboard;
 use rgunicorn::sys::channel::Recv;
 use rgunicorn::sys::poll::{self, Watched};
 use rgunicorn::sys::signals::{Signal, SignalQueue};
-use rgunicorn::sys::socket::Stream;
+use rgunicorn::sys::stream::Stream;
 
 /// What the child runs; its result is the exit status.
 pub(crate) fn main(child: Child) -> i32 {

@@ -18,15 +18,18 @@ use crate::accept::{Granted, Group, SEATS_MAX, Seat, Verdict, Watch};
 use crate::protocol::message::ToChild;
 use crate::sys::clock::monotonic_ms;
 
+/// A bell that rings in vain so often is not listened to before the next look: a worker could make it
+/// ring without end.
+const IN_VAIN_MAX: u32 = 16;
+
 /// The workers of a plan, as far as they accept.
 #[derive(Debug)]
 pub(super) struct Usher {
     group: Group,
     seats: BTreeMap<ChildId, usize>,
     watch: Watch,
-    /// Whether its bell has rung for nothing: then it is not listened to before the next look, for a
-    /// worker could make it ring without end.
-    is_deaf: bool,
+    /// How often its bell has rung for nothing since the last look.
+    in_vain: u32,
     /// Those who were passed over and have not shown that they live.
     doubted: BTreeSet<ChildId>,
 }
@@ -45,7 +48,7 @@ impl Usher {
             group: Group::new(through, listeners, plan.workers)?,
             seats: BTreeMap::new(),
             watch: Watch::default(),
-            is_deaf: false,
+            in_vain: 0,
             doubted: BTreeSet::new(),
         }))
     }
@@ -82,7 +85,7 @@ impl Usher {
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let quiet = self.watch.is_quiet();
         let listeners = self.group.listeners().iter().filter(move |_| quiet);
-        let bell = (!self.is_deaf).then(|| self.group.arbiters_bell());
+        let bell = (self.in_vain < IN_VAIN_MAX).then(|| self.group.arbiters_bell());
         bell.into_iter().chain(listeners.map(AsFd::as_fd))
     }
 
@@ -132,7 +135,7 @@ impl Driver {
             return;
         };
         let (seat, listener) = match usher.group.grant() {
-            Granted::NobodyWaits => return usher.is_deaf = true,
+            Granted::NobodyWaits => return usher.in_vain += 1,
             Granted::Seen => return,
             Granted::Tell { seat, listener } => (seat, listener),
         };
@@ -168,7 +171,7 @@ impl Driver {
                 .next_look_ms()
                 .is_some_and(|at_ms| at_ms <= now_ms)
             {
-                usher.is_deaf = false;
+                usher.in_vain = 0;
             }
             let Verdict::Revoked(seat) = usher.watch.look(&usher.group, now_ms) else {
                 continue;

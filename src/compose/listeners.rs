@@ -98,19 +98,15 @@ impl Open {
     }
 
     fn find_or_bind(&self, key: &str, to: &BindTo, backlog: u32) -> Result<Listener, StartError> {
-        match self.find(key, backlog) {
+        match self.find(key) {
             Some(listener) => Ok(listener),
             None => Ok(Listener::bind(to, backlog)?),
         }
     }
 
-    fn find(&self, key: &str, backlog: u32) -> Option<Listener> {
+    fn find(&self, key: &str) -> Option<Listener> {
         let (_, listener) = self.listeners.iter().find(|(known, _)| known == key)?;
-        let listener = listener.try_clone().ok()?;
-        if let Err(error) = listener.set_backlog(backlog) {
-            tracing::warn!("{key}: cannot change the backlog: {error}");
-        }
-        Some(listener)
+        listener.try_clone().ok()
     }
 }
 
@@ -122,14 +118,25 @@ pub(super) struct Planned {
     pub(super) slot: Option<usize>,
 }
 
-/// The listeners that the configuration asks for. Sockets of the service manager take the place of
-/// what is to be bound, as in gunicorn.
+/// The listeners that the configuration asks for, with queues as it asks for.
 pub(super) fn listeners(config: &Config, open: &Open) -> Result<Vec<Planned>, StartError> {
+    let listeners = find_or_bind_all(config, open)?;
+    for Planned { key, listener, .. } in &listeners {
+        let limited = listener.set_backlog(config.backlog);
+        if let Err(error) = limited.and_then(|()| listener.defer(config.defer_accept)) {
+            tracing::warn!("{key}: cannot change how connections wait: {error}");
+        }
+    }
+    Ok(listeners)
+}
+
+/// Sockets of the service manager take the place of what is to be bound, as in gunicorn.
+fn find_or_bind_all(config: &Config, open: &Open) -> Result<Vec<Planned>, StartError> {
     let activated = open.listeners.iter();
     let activated = activated.filter(|(key, _)| key.starts_with(ACTIVATED));
     let mut listeners: Vec<Planned> = activated
         .filter_map(|(key, _)| {
-            let listener = open.find(key, config.backlog)?;
+            let listener = open.find(key)?;
             let (key, slot) = (key.clone(), None);
             Some(Planned {
                 key,

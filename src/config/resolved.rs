@@ -120,6 +120,8 @@ pub struct Config {
     pub worker_requests: u32,
     /// Length of the kernel's queue of connections, for listen(2).
     pub backlog: u32,
+    /// Whether a TCP connection waits in the kernel until its first bytes are there.
+    pub defer_accept: bool,
     /// Time that a stopping worker has to finish its requests.
     pub graceful_timeout: Duration,
     /// Time that a connection may be idle between requests; zero closes it after each response.
@@ -255,6 +257,7 @@ impl Config {
             worker_class: WorkerClass::Async,
             worker_requests: 0,
             backlog: 0,
+            defer_accept: false,
             graceful_timeout: Duration::ZERO,
             keep_alive: Duration::ZERO,
             boot_timeout: Duration::ZERO,

@@ -156,6 +156,7 @@ fn the_defaults() {
         worker_class: WorkerClass::Async,
         worker_requests: 1000,
         backlog: 2048,
+        defer_accept: false,
         graceful_timeout: Duration::from_secs(30),
         keep_alive: Duration::from_secs(75),
         boot_timeout: Duration::from_secs(60),

@@ -24,6 +24,7 @@ pub mod signals;
 pub mod socket;
 mod socket_file;
 pub mod stdio;
+pub mod stream;
 pub mod systemd;
 pub mod timer;
 pub mod title;

@@ -1,4 +1,5 @@
-//! Defines what the kernel tells of the connections that wait at a listening TCP socket.
+//! Defines the queue of a listening TCP socket: which connections enter it, and what the kernel tells
+//! of them.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -38,6 +39,19 @@ pub(super) fn lengths(fd: &OwnedFd) -> nix::Result<(u32, u32)> {
     // Eight bytes, then `rto`, `ato`, `snd_mss`, `rcv_mss`, `unacked` and `sacked`.
     let info: [u32; 8] = numbers(fd, libc::IPPROTO_TCP, libc::TCP_INFO)?;
     Ok((info[6], info[7]))
+}
+
+/// Whether a connection enters the queue only when its first bytes are there. One that is silent
+/// enters it when the kernel has asked its peer once more, after about a second: tcp(7),
+/// `TCP_DEFER_ACCEPT`, whose seconds the kernel counts in such repetitions.
+pub(super) fn defer(fd: &OwnedFd, defer: bool) -> nix::Result<()> {
+    let seconds = i32::from(defer);
+    let length = libc::socklen_t::try_from(size_of_val(&seconds)).unwrap_or(0);
+    let place = (&raw const seconds).cast();
+    let (level, option) = (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT);
+    // SAFETY: the kernel reads `length` bytes, which is the size of `seconds`.
+    Errno::result(unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, place, length) })
+        .map(drop)
 }
 
 /// The first numbers of a socket option that is made of such.

@@ -1,13 +1,11 @@
-//! Defines listeners and the streams they accept, TCP and Unix alike.
+//! Defines listeners, TCP and Unix alike.
 //!
 //! Invariant: every socket is non-blocking and closed by exec.
 
 use std::fmt;
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -16,19 +14,18 @@ use nix::libc;
 use nix::sys::socket::sockopt::{AcceptConn, Ipv6V6Only, ReuseAddr, ReusePort, TcpNoDelay};
 use nix::sys::socket::{
     self as nix_socket, AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage,
-    getpeername, getsockname, setsockopt,
+    getsockname, setsockopt,
 };
 
 use super::identity::Identity;
 use super::inherited;
 use super::queue::{self, Queue};
 use super::socket_file::SocketFile;
+use super::stream::Stream;
 
 /// Connections that died in the queue which one call passes over: an error that is not the
 /// connection's but lasts, as a sandbox may give, must not hold the caller for ever.
 const DEAD_CONNECTIONS_MAX: u32 = 64;
-/// Most buffers of one vectored write: `UIO_MAXIOV` of the kernel.
-const SLICES_MAX: usize = 1024;
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -165,6 +162,15 @@ impl Listener {
         Ok(listen(&self.fd, backlog)?)
     }
 
+    /// Whether a connection that has sent nothing yet waits in the kernel, for about a second. Does
+    /// nothing for a Unix socket.
+    pub fn defer(&self, defer: bool) -> io::Result<()> {
+        match self.address {
+            Address::Tcp(_) => Ok(queue::defer(&self.fd, defer)?),
+            Address::Unix(_) => Ok(()),
+        }
+    }
+
     /// Where it listens, with the real port.
     pub fn local_address(&self) -> &Address {
         &self.address
@@ -177,7 +183,7 @@ impl Listener {
     /// descriptors or memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`): the connection stays in the
     /// queue.
     pub fn accept(&self) -> io::Result<Option<Stream>> {
-        Ok(accept(&self.fd)?.map(Stream))
+        Ok(accept(&self.fd)?.map(Stream::new))
     }
 
     /// How many connections wait; `None` for a Unix socket, of which the kernel does not tell.
@@ -373,7 +379,7 @@ fn inspect(fd: &OwnedFd, backlog: u32) -> Result<Address, &'static str> {
     Ok(address)
 }
 
-fn socket_address(storage: &SockaddrStorage) -> Option<SocketAddr> {
+pub(super) fn socket_address(storage: &SockaddrStorage) -> Option<SocketAddr> {
     match storage.family()? {
         AddressFamily::Inet => storage
             .as_sockaddr_in()
@@ -382,117 +388,6 @@ fn socket_address(storage: &SockaddrStorage) -> Option<SocketAddr> {
             .as_sockaddr_in6()
             .map(|v6| SocketAddrV6::from(*v6).into()),
         _ => None,
-    }
-}
-
-/// A connection. No call blocks: where one would, it fails with `WouldBlock`.
-#[derive(Debug)]
-pub struct Stream(OwnedFd);
-
-impl Stream {
-    /// Two connected streams.
-    pub fn pair() -> io::Result<(Self, Self)> {
-        let (one, other) = UnixStream::pair()?;
-        one.set_nonblocking(true)?;
-        other.set_nonblocking(true)?;
-        Ok((Self(one.into()), Self(other.into())))
-    }
-
-    /// Reads into `buffer`; 0 is the end of the stream.
-    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        // SAFETY: `buffer` is valid for writes of its length.
-        unsafe { self.receive(buffer.as_mut_ptr(), buffer.len()) }
-    }
-
-    /// Reads into memory that need not be initialised; so many bytes at its start then are.
-    pub fn read_uninit(&self, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
-        // SAFETY: `buffer` is valid for writes of its length, and the kernel only writes.
-        unsafe { self.receive(buffer.as_mut_ptr().cast(), buffer.len()) }
-    }
-
-    /// Appends what there is to the spare capacity of `buffer`, which does not grow; 0 is the end
-    /// of the stream, or no capacity.
-    pub fn read_to_spare(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        let length = buffer.len();
-        let read = self.read_uninit(buffer.spare_capacity_mut())?;
-        // SAFETY: the kernel has written `read` bytes after the first `length`.
-        unsafe { buffer.set_len(length + read) };
-        Ok(read)
-    }
-
-    /// # Safety
-    /// `start` must be valid for writes of `length` bytes.
-    unsafe fn receive(&self, start: *mut u8, length: usize) -> io::Result<usize> {
-        retrying(|| {
-            // SAFETY: as the caller promises.
-            unsafe { libc::recv(self.0.as_raw_fd(), start.cast(), length, libc::MSG_DONTWAIT) }
-        })
-    }
-
-    /// Writes a part of `bytes`, as much as there is room for, and returns how many.
-    ///
-    /// Fails with `BrokenPipe`, and without a signal, if the peer reads no more.
-    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-        retrying(|| {
-            // SAFETY: `bytes` is valid for reads of its length.
-            unsafe {
-                libc::send(
-                    self.0.as_raw_fd(),
-                    bytes.as_ptr().cast(),
-                    bytes.len(),
-                    flags,
-                )
-            }
-        })
-    }
-
-    /// Like [`write`](Self::write), from several buffers at once; those beyond 1024 wait.
-    pub fn write_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        let count = buffers.len().min(SLICES_MAX);
-        // SAFETY: a message header is numbers and pointers, and null is a pointer.
-        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-        // An IoSlice has the layout of an iovec; sendmsg does not write through it.
-        header.msg_iov = buffers.as_ptr().cast_mut().cast();
-        header.msg_iovlen = count;
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-        retrying(|| {
-            // SAFETY: `header` describes the first `count` buffers, which outlive the call.
-            unsafe { libc::sendmsg(self.0.as_raw_fd(), &raw const header, flags) }
-        })
-    }
-
-    /// Tells the peer that nothing more will be written; reading goes on.
-    pub fn shutdown_write(&self) -> io::Result<()> {
-        nix_socket::shutdown(self.0.as_raw_fd(), nix_socket::Shutdown::Write)?;
-        Ok(())
-    }
-
-    /// The peer's address, which only TCP has. `None` too if the peer is gone already.
-    pub fn peer(&self) -> Option<SocketAddr> {
-        socket_address(&getpeername::<SockaddrStorage>(self.0.as_raw_fd()).ok()?)
-    }
-}
-
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl AsRawFd for Stream {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
-fn retrying(mut call: impl FnMut() -> isize) -> io::Result<usize> {
-    loop {
-        match Errno::result(call()) {
-            Ok(count) => return Ok(usize::try_from(count).unwrap_or(0)),
-            Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::IntoRawFd;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::time::Duration;
 
 use super::super::fork_lock;
@@ -209,62 +209,6 @@ fn what_is_no_inherited_listener_is_refused_and_left_open() {
 }
 
 #[test]
-fn streams_never_block() {
-    let (one, other) = Stream::pair().unwrap();
-    let would_block = |result: io::Result<usize>| {
-        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::WouldBlock);
-    };
-    would_block(other.read(&mut [0; 4]));
-    let block = [1; 65536];
-    while one.write(&block).is_ok() {}
-    would_block(one.write(&block));
-    would_block(one.write_vectored(&[IoSlice::new(&block)]));
-}
-
-#[test]
-fn bytes_arrive_in_order_until_the_end() {
-    let (one, other) = Stream::pair().unwrap();
-    let slices = [
-        IoSlice::new(b"GET "),
-        IoSlice::new(b""),
-        IoSlice::new(b"/ HTTP"),
-    ];
-    assert_eq!(one.write_vectored(&slices).unwrap(), 10);
-    let mut buffer = Vec::with_capacity(4);
-    assert_eq!(other.read_to_spare(&mut buffer).unwrap(), 4);
-    assert_eq!(buffer, b"GET ");
-    let mut rest = [0; 16];
-    assert_eq!(other.read(&mut rest).unwrap(), 6);
-    assert_eq!(&rest[..6], b"/ HTTP");
-    one.shutdown_write().unwrap();
-    assert_eq!(other.read(&mut rest).unwrap(), 0);
-    assert_eq!(other.write(b"answer").unwrap(), 6);
-    assert_eq!(one.read(&mut rest).unwrap(), 6);
-}
-
-#[test]
-fn more_slices_than_the_kernel_takes_are_a_short_write() {
-    let (one, _other) = Stream::pair().unwrap();
-    assert_eq!(
-        one.write_vectored(&vec![IoSlice::new(b"x"); 1500]).unwrap(),
-        SLICES_MAX
-    );
-}
-
-#[test]
-fn writing_to_a_closed_peer_is_an_error_and_no_signal() {
-    let _closing = fork_lock::closing();
-    let (one, other) = Stream::pair().unwrap();
-    drop(other);
-    assert_eq!(
-        one.write(b"x").unwrap_err().kind(),
-        io::ErrorKind::BrokenPipe
-    );
-    let error = one.write_vectored(&[IoSlice::new(b"x")]).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-}
-
-#[test]
 fn an_error_that_lasts_is_not_an_empty_queue() {
     // A datagram socket is one: the kernel gives an error that a dead connection may have, for ever.
     let socket = UnixDatagram::unbound().unwrap();
@@ -289,6 +233,39 @@ fn a_clone_is_the_same_socket() {
     assert!(second.owns_file());
     second.unlink().unwrap();
     assert!(!path.exists());
+}
+
+#[test]
+fn a_connection_can_wait_for_its_first_bytes() {
+    let listener = tcp("127.0.0.1:0");
+    listener.defer(true).unwrap();
+    let connect = || TcpStream::connect(tcp_address(&listener)).unwrap();
+    let (mut first, mut second) = (connect(), connect());
+    second.write_all(b"b").unwrap();
+    let read = |stream: Stream| {
+        let mut byte = [0];
+        wait_readable(stream.as_fd());
+        assert_eq!(stream.read(&mut byte).unwrap(), 1);
+        byte[0]
+    };
+    // Not in the order of connecting.
+    assert_eq!(read(accepted(&listener)), b'b');
+    first.write_all(b"a").unwrap();
+    assert_eq!(read(accepted(&listener)), b'a');
+    // A silent one is kept back for a while only.
+    let _third = connect();
+    assert!(listener.accept().unwrap().is_none());
+    accepted(&listener);
+    listener.defer(false).unwrap();
+    let _fourth = connect();
+    accepted(&listener);
+    Listener::bind(
+        &BindTo::Unix(tempfile::tempdir().unwrap().path().join("a")),
+        1,
+    )
+    .unwrap()
+    .defer(true)
+    .unwrap();
 }
 
 #[test]

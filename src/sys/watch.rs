@@ -10,7 +10,8 @@ use tokio::io::unix::AsyncFd;
 use super::bell::Bell;
 use super::channel::Channel;
 use super::signals::SignalQueue;
-use super::socket::{Listener, Stream};
+use super::socket::Listener;
+use super::stream::Stream;
 
 /// Owns its descriptor, or shares the owner: it is the same, and open, for as long as the value lives.
 pub trait Watchable: AsRawFd + sealed::Sealed {}

@@ -70,6 +70,21 @@ fn every_connection_wakes_one_worker_and_nobody_in_vain() {
 }
 
 #[test]
+fn a_silent_connection_can_be_left_to_the_kernel() {
+    let server = accepting("hello", "auto", &["-w", "1", "--defer-accept"]);
+    // It is kept for about a second, in which a slow machine may not come this far.
+    until("a silent client is passed over", || {
+        let before = sum(&server, "accepted");
+        let mut silent = server.connect();
+        once(&server, "/").response().is(200, "hello\n");
+        let is_passed_over = sum(&server, "accepted") == before + 1;
+        silent.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        silent.response().is(200, "hello\n");
+        is_passed_over
+    });
+}
+
+#[test]
 fn connections_are_held_by_all_alike_after_workers_were_killed_too() {
     for accept in BY_TURNS {
         let server = accepting("hello", accept, &["-w", "4", "--head-timeout", "60"]);

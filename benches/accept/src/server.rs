@@ -78,6 +78,8 @@ pub(crate) struct Setup {
     pub(crate) kind: Kind,
     pub(crate) workers: usize,
     pub(crate) accept: Accept,
+    /// Whether the kernel keeps a connection until its first bytes are there.
+    pub(crate) defer: bool,
 }
 
 impl Setup {
@@ -88,7 +90,8 @@ impl Setup {
         };
         let workers = self.workers.to_string();
         let words = ["-w", &workers, "-k", kind, "--accept", self.accept.name()];
-        words.map(str::to_owned).to_vec()
+        let defer = self.defer.then_some("--defer-accept");
+        words.into_iter().chain(defer).map(str::to_owned).collect()
     }
 
     fn component(&self) -> &'static str {

@@ -48,6 +48,18 @@ pub(super) static SETTINGS: &[Setting] = &[
     ),
     setting(
         Group::Listening,
+        "defer-accept",
+        "false",
+        Scope::Server(Kind::Flag {
+            at: |config| &mut config.defer_accept,
+        }),
+        "The kernel keeps a new TCP connection until its first bytes are there, so that a worker \
+         sleeps once less for each. One that stays silent is accepted after about a second. Until \
+         then it is not counted, and a server that stops does not wait for it. Not for health \
+         checks that connect and say nothing, where they measure how long that takes.",
+    ),
+    setting(
+        Group::Listening,
         "accept",
         "auto",
         Scope::Server(Kind::Choice {

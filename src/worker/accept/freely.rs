@@ -43,6 +43,10 @@ async fn one(shared: Rc<Shared>, listener: Listener) -> io::Result<Listener> {
             ready = listener.readable() => ready?,
             () = drain => break,
         };
+        // A request may have begun meanwhile, on a connection that is here already.
+        if !shared.room.is_there() {
+            continue;
+        }
         let counters = &shared.slot().counters;
         counters.wakeups.add(u64::from(woken));
         match attempt(&shared, listener.get_ref()) {

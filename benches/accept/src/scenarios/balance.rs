@@ -22,6 +22,7 @@ const SETUP: Setup = Setup {
     kind: Kind::Async,
     workers: 8,
     accept: Accept::Auto,
+    defer: false,
 };
 const KILLED: usize = SETUP.workers / 4;
 const CONNECTIONS: u64 = 800;

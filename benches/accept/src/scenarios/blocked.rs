@@ -17,6 +17,7 @@ const SETUP: Setup = Setup {
     kind: Kind::Sync,
     workers: 2,
     accept: Accept::Auto,
+    defer: false,
 };
 /// Time that the long request takes, in milliseconds.
 const LONG_MS: u64 = 2000;

@@ -16,6 +16,7 @@ const SETUP: Setup = Setup {
     kind: Kind::Async,
     workers: 4,
     accept: Accept::Auto,
+    defer: false,
 };
 const PER_SECOND: f64 = 500.0;
 /// What has no answer after so long is stuck.

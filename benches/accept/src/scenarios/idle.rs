@@ -17,6 +17,7 @@ const SETUP: Setup = Setup {
     kind: Kind::Async,
     workers: 8,
     accept: Accept::Auto,
+    defer: false,
 };
 /// Time in which what belongs to the start comes to an end.
 const SETTLE: Duration = Duration::from_secs(2);

@@ -17,6 +17,7 @@ const SETUP: Setup = Setup {
     kind: Kind::Sync,
     workers: 8,
     accept: Accept::Auto,
+    defer: false,
 };
 const PATH: &str = "/?ms=5";
 const PER_SECOND: f64 = 800.0;

@@ -15,6 +15,7 @@ const SETUP: Setup = Setup {
     kind: Kind::Sync,
     workers: 8,
     accept: Accept::Auto,
+    defer: false,
 };
 const FAST_MS: f64 = 1.0;
 const SLOW_MS: f64 = 50.0;

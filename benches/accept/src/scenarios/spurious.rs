@@ -17,6 +17,7 @@ const SETUP: Setup = Setup {
     kind: Kind::Async,
     workers: 8,
     accept: Accept::Auto,
+    defer: false,
 };
 const CONNECTIONS: f64 = 1e6;
 const CONNECTIONS_QUICK: f64 = 2e4;

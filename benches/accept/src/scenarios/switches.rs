@@ -16,16 +16,24 @@ const SETUP: Setup = Setup {
     kind: Kind::Async,
     workers: 1,
     accept: Accept::Auto,
+    defer: false,
 };
 const WORKERS: [usize; 3] = [1, 8, 32];
 /// Few workers, and many that are not to cost more.
 const COMPARED: [(usize, usize); 3] = [(1, 8), (1, 32), (8, 32)];
-const PER_SECOND: f64 = 250.0;
+/// Few enough that a worker sleeps between two of them: one that is alone would else often be awake when the next one
+/// comes, and need fewer.
+const PER_SECOND: f64 = 50.0;
 /// What more workers may cost in addition.
 const MORE: f64 = 0.05;
 
-const COLUMNS: [&str; 12] = [
+/// What is compared: how they accept, whether the kernel keeps a connection back until its request is there, and how
+/// many they are.
+type Subject = (Accept, bool, usize);
+
+const COLUMNS: [&str; 13] = [
     "accept",
+    "deferred",
     "workers",
     "worker switches/connection",
     "arbiter switches/connection",
@@ -56,26 +64,33 @@ struct Found {
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<Report> {
-    let setups = |accept| WORKERS.map(|workers| (accept, workers));
-    let subjects: Vec<_> = Accept::ALL.into_iter().flat_map(setups).collect();
-    let name = |(accept, workers): (Accept, usize)| format!("{}, {workers} workers", accept.name());
+    let deferred = [Accept::Auto, Accept::Kernel].map(|accept| (accept, true));
+    let ways = Accept::ALL.map(|accept| (accept, false)).into_iter();
+    let setups = |(accept, defer)| WORKERS.map(|workers| (accept, defer, workers));
+    let subjects: Vec<Subject> = ways.chain(deferred).flat_map(setups).collect();
+    let name = |(accept, defer, workers): Subject| {
+        let deferred = if defer { ", deferred" } else { "" };
+        format!("{}{deferred}, {workers} workers", accept.name())
+    };
     let found = Rounds::take(
         bench.options.rounds,
         &subjects,
         name,
-        |round, (accept, workers)| {
+        |round, (accept, defer, workers)| {
             let setup = Setup {
                 workers,
                 accept,
+                defer,
                 ..SETUP
             };
             measure(bench, &setup, round)
         },
     )?;
     let mut table = Table::new(&COLUMNS);
-    for ((accept, workers), series) in found.iter() {
+    for ((accept, defer, workers), series) in found.iter() {
         table.row([
             accept.name().to_owned(),
+            defer.to_string(),
             workers.to_string(),
             format!("{:.3}", series.median(|it| it.workers)),
             format!("{:.3}", series.median(|it| it.arbiter)),
@@ -98,16 +113,16 @@ pub(crate) fn run(bench: &Bench) -> Result<Report> {
     })
 }
 
-fn gates(found: &Rounds<(Accept, usize), Found>) -> Result<Vec<Gate>> {
+fn gates(found: &Rounds<Subject, Found>) -> Result<Vec<Gate>> {
     let switches = |workers| -> Result<f64> {
-        let series = found.of((Accept::Auto, workers))?;
+        let series = found.of((Accept::Auto, true, workers))?;
         Ok(series.median(|it| it.workers))
     };
     let gate = |(few, many)| -> Result<Gate> {
         let (of_few, of_many) = (switches(few)?, switches(many)?);
         Ok(Gate {
             wants: format!(
-                "voluntary switches/connection with auto, {many} workers: \
+                "voluntary switches/connection with auto, deferred, {many} workers: \
                  no more than with {few} (5 % are allowed)"
             ),
             found: format!("{of_many:.3}, with {few}: {of_few:.3}"),
@@ -117,7 +132,7 @@ fn gates(found: &Rounds<(Accept, usize), Found>) -> Result<Vec<Gate>> {
     let mut gates = COMPARED.into_iter().map(gate).collect::<Result<Vec<_>>>()?;
     let of_auto = found
         .iter()
-        .filter(|((accept, _), _)| *accept == Accept::Auto);
+        .filter(|((accept, ..), _)| *accept == Accept::Auto);
     let failures = of_auto
         .map(|(_, series)| series.total(|it| it.failures))
         .sum();
