@@ -9,14 +9,16 @@ mod admission;
 mod answer;
 mod boot;
 mod buffer;
-mod connection;
+mod client;
 mod drain;
+mod h1;
 mod kind;
 mod pump;
 mod room;
 mod route;
 mod serving;
 mod shared;
+mod side;
 mod wire;
 
 pub use boot::main;

@@ -8,7 +8,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::unix::AsyncFd;
 
 use super::buffer::Buffer;
-use crate::sys::socket::Stream;
+use crate::sys::stream::Stream;
 use crate::sys::watch::watch;
 
 /// How long a client may take no byte of a response.

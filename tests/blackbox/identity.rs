@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Group, User, geteuid};
 use tempfile::TempDir;
 
-use crate::harness::{Process, Start, guest};
+use crate::harness::{Process, Start, guest, until};
 
 // Users and groups.
 

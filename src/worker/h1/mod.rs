@@ -1,28 +1,38 @@
-//! Defines the life of a connection: a head is read, a request is answered, and again, until one side
-//! has had enough.
+//! Defines the life of an HTTP/1.1 connection: a head is read, a request is answered, and again,
+//! until one side has had enough.
+
+mod incoming;
+mod outgoing;
 
 use std::io;
 use std::rc::Rc;
 
 use bytes::BytesMut;
-use http::StatusCode;
+use http::uri::Scheme;
+use http::{Method, StatusCode};
+use incoming::Incoming;
+use outgoing::Outgoing;
 
-use super::answer;
+use super::answer::{Outcome, answer};
 use super::buffer::Buffer;
+use super::client::Client;
 use super::shared::{Counted, SERVER, Shared};
+use super::side::Request;
 use super::wire::Wire;
+use crate::http::body::BodyDecoder;
 use crate::http::head::{Head, HeadScanner};
 use crate::http::refusal::Refusal;
 use crate::http::response::refuse;
-use crate::sys::socket::Stream;
+use crate::sys::stream::Stream;
 
 /// One client's connection.
-pub(super) struct Connection {
-    pub(super) shared: Rc<Shared>,
-    pub(super) wire: Wire,
-    pub(super) input: Buffer,
+struct Connection {
+    shared: Rc<Shared>,
+    client: Client,
+    wire: Wire,
+    input: Buffer,
     /// What is to be written next.
-    pub(super) output: BytesMut,
+    output: BytesMut,
     counted: Counted,
 }
 
@@ -38,7 +48,7 @@ enum NoRequest {
 
 /// What follows an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+enum Next {
     /// The connection takes another request.
     Reuse,
     /// The last word was said.
@@ -51,42 +61,45 @@ pub(super) enum Next {
 
 /// Serves one connection to its end.
 pub(super) async fn serve(shared: Rc<Shared>, stream: Stream, counted: Counted) {
+    let client = Client {
+        peer: stream.peer(),
+        scheme: Scheme::HTTP,
+    };
     let wire = match Wire::new(stream) {
         Ok(wire) => wire,
         Err(error) => return tracing::warn!("cannot watch a connection: {error}"),
     };
-    let connection = Connection {
+    let mut connection = Connection {
         shared,
+        client,
         wire,
         input: Buffer::default(),
         output: BytesMut::new(),
         counted,
     };
     if let Err(error) = connection.run().await {
-        tracing::debug!("connection lost: {error}");
+        let client = &connection.client;
+        tracing::debug!(%client, "connection lost: {error}");
     }
 }
 
 impl Connection {
-    async fn run(mut self) -> io::Result<()> {
+    async fn run(&mut self) -> io::Result<()> {
         let mut first = true;
         loop {
             // A worker that never runs out of connections is alive, though it never sleeps.
             self.shared.heartbeat.beat();
             let next = match self.read_head(first).await {
-                Ok(head) => answer::answer(&mut self, head).await?,
+                Ok(head) => self.answer(head).await?,
                 Err(NoRequest::Silence) => return Ok(()),
                 Err(NoRequest::Late) => {
-                    self.refuse(StatusCode::REQUEST_TIMEOUT, false, None);
+                    self.refuse(StatusCode::REQUEST_TIMEOUT);
                     Next::Close
                 }
                 Err(NoRequest::Refused(refusal)) => {
-                    tracing::debug!(
-                        "refused with {}: {}",
-                        refusal.status.as_u16(),
-                        refusal.reason
-                    );
-                    self.refuse(refusal.status, false, None);
+                    let (client, status) = (&self.client, refusal.status.as_u16());
+                    tracing::debug!(%client, "refused with {status}: {}", refusal.reason);
+                    self.refuse(refusal.status);
                     Next::Close
                 }
             };
@@ -108,18 +121,41 @@ impl Connection {
         }
     }
 
-    /// Puts an answer of our own into the output; the connection closes after it.
-    pub(super) fn refuse(&mut self, status: StatusCode, head_only: bool, retry_after: Option<u64>) {
-        let date = self.shared.date();
-        refuse(
+    async fn answer(&mut self, head: Head) -> io::Result<Next> {
+        let asks_to_leave = !head.keep_alive;
+        let mut incoming = Incoming {
+            wire: &self.wire,
+            buffer: &mut self.input,
+            decoder: BodyDecoder::new(head.framing, &self.shared.http),
+        };
+        let is_head = head.method == Method::HEAD;
+        let mut outgoing = Outgoing::new(
+            &self.shared,
+            &self.wire,
             &mut self.output,
-            status,
-            false,
-            &date,
-            Some(SERVER),
-            head_only,
-            retry_after,
+            (head.version, is_head, head.keep_alive),
         );
+        let request = request(head, &self.client);
+        let outcome = answer(&self.shared, request, &mut incoming, &mut outgoing).await?;
+        let is_end = incoming.is_end();
+        Ok(match (outcome, outgoing.keeps_connection()) {
+            (Outcome::Cut, _) => Next::Cut,
+            (Outcome::Responded, true) if is_end => Next::Reuse,
+            (Outcome::Responded, false)
+                if is_end && asks_to_leave && self.input.data().is_empty() =>
+            {
+                Next::Leave
+            }
+            // What is left of the request would be taken for the next one.
+            (Outcome::Responded | Outcome::TurnedAway, _) => Next::Close,
+        })
+    }
+
+    /// Puts an answer of our own into the output; the connection closes after it.
+    fn refuse(&mut self, status: StatusCode) {
+        let date = self.shared.date();
+        let server = Some(SERVER);
+        refuse(&mut self.output, status, false, &date, server, false, None);
     }
 
     /// Reads the next head. A connection may be idle before it; once it has begun it has a deadline.
@@ -196,5 +232,19 @@ impl Connection {
         } else {
             Err(NoRequest::Silence)
         }
+    }
+}
+
+fn request(head: Head, client: &Client) -> Request {
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.uri = head.uri(client.scheme.clone());
+    parts.version = head.version.into();
+    parts.method = head.method;
+    parts.headers = head.headers;
+    Request {
+        parts,
+        authority: head.authority,
+        framing: head.framing,
+        expects_continue: head.expect_continue,
     }
 }
