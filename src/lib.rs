@@ -18,4 +18,5 @@ pub mod loader;
 pub mod protocol;
 pub mod scoreboard;
 pub mod sys;
+pub mod tls;
 pub mod worker;

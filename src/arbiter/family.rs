@@ -212,7 +212,7 @@ impl Driver {
         };
         let (ours, theirs) = Channel::pair()?;
         let plan = self.plans.values().next();
-        for (key, listener) in plan.iter().flat_map(|loaded| loaded.plan.listeners()) {
+        for (key, listener) in plan.into_iter().flat_map(|loaded| loaded.plan.listeners()) {
             let owned = listener.owns_file();
             let key = key.to_owned();
             let frame = ToSuccessor::Listener { key, owned }.encode();
@@ -224,6 +224,9 @@ impl Driver {
         }
         if let Some(listener) = self.clients.listener() {
             ours.send(&ToSuccessor::Control.encode(), &[listener.as_fd()])?;
+        }
+        if let Some(secret) = plan.and_then(|loaded| loaded.plan.secret) {
+            ours.send(&ToSuccessor::Secret(secret).encode(), &[])?;
         }
         ours.send(&ToSuccessor::Done.encode(), &[])?;
         let pid = program.start(&theirs, &[])?;

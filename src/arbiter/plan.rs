@@ -12,9 +12,10 @@ use super::generation::{MemoryLimit, Settings, Staffing, Upgrade};
 use super::role::{BackOff, Role, millis};
 use crate::accept::Through;
 use crate::protocol::report::AppReport;
+use crate::protocol::upgrade::SECRET_BYTES;
 use crate::sys::identity::Identity;
 use crate::sys::process::{self, Pid};
-use crate::sys::socket::{Address, Listener};
+use crate::sys::socket::Listener;
 
 /// gunicorn's graceful timeout.
 const GRACEFUL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,6 +38,8 @@ pub struct Plan {
     pub(super) accept: Option<Through>,
     pub(super) identity: Option<Identity>,
     pub(super) watched_files: Vec<PathBuf>,
+    scheme: &'static str,
+    pub(super) secret: Option<[u8; SECRET_BYTES]>,
     pub(super) description: Description,
     boot_timeout: Duration,
     load_timeout: Option<Duration>,
@@ -118,6 +121,8 @@ impl Plan {
             accept: None,
             identity: None,
             watched_files: Vec::new(),
+            scheme: "http",
+            secret: None,
             description: Description::default(),
             boot_timeout: BOOT_TIMEOUT,
             load_timeout: Some(LOAD_TIMEOUT),
@@ -202,6 +207,26 @@ impl Plan {
     pub fn identity(mut self, identity: Option<Identity>) -> Self {
         self.identity = identity;
         self
+    }
+
+    /// How the URLs of its listeners begin, in place of `http`.
+    #[must_use]
+    pub fn scheme(mut self, scheme: &'static str) -> Self {
+        self.scheme = scheme;
+        self
+    }
+
+    /// What the processes of this server share and nobody else knows. The plans of its reloads and
+    /// the next program of an upgrade are to have the same: the arbiter hands it over.
+    #[must_use]
+    pub fn secret(mut self, secret: [u8; SECRET_BYTES]) -> Self {
+        self.secret = Some(secret);
+        self
+    }
+
+    /// The secret of [`secret`](Self::secret).
+    pub fn shared_secret(&self) -> Option<[u8; SECRET_BYTES]> {
+        self.secret
     }
 
     /// Files whose change begins a reload.
@@ -339,11 +364,16 @@ impl Plan {
             .map(|open| (open.key.as_str(), &open.listener))
     }
 
-    /// Where it is listened: one address for the listeners that are each a worker's.
-    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+    /// What its listeners are called by clients; one for those that are each a worker's.
+    pub fn urls(&self) -> impl Iterator<Item = String> {
         let first = self.listeners.iter();
         let first = first.filter(|open| open.slot.is_none_or(|slot| slot == 0));
-        first.map(|open| open.listener.local_address())
+        first.map(|open| self.url(&open.listener))
+    }
+
+    /// What a listener is called by clients.
+    pub(super) fn url(&self, listener: &Listener) -> String {
+        listener.local_address().url(self.scheme)
     }
 
     /// The listener with this key.

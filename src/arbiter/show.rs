@@ -246,12 +246,16 @@ impl Driver {
 
     fn listener_reports(&self) -> Vec<ListenerReport> {
         let plan = self.plans.values().next();
-        let listeners = plan.iter().flat_map(|loaded| loaded.plan.listeners());
+        let plan = plan.map(|loaded| &loaded.plan);
+        let listeners = plan.into_iter().flat_map(|plan| {
+            let listeners = plan.listeners();
+            listeners.map(move |(key, listener)| (plan.url(listener), key, listener))
+        });
         listeners
-            .map(|(key, listener)| {
+            .map(|(address, key, listener)| {
                 let queue = listener.queue();
                 ListenerReport {
-                    address: listener.local_address().to_string(),
+                    address,
                     key: key.to_owned(),
                     queue: queue.map(|queue| queue.waiting),
                     queue_max: queue.map(|queue| queue.limit),

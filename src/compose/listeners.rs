@@ -14,6 +14,7 @@ use crate::protocol::frame::FRAME_BYTES_MAX;
 use crate::protocol::upgrade::ToSuccessor;
 use crate::sys::channel::{Channel, ChannelListener, Recv};
 use crate::sys::socket::{Address, BindTo, Listener};
+use crate::tls::Secret;
 
 /// How the keys of sockets begin that the service manager has opened.
 const ACTIVATED: &str = "systemd:";
@@ -24,6 +25,8 @@ pub struct Open {
     listeners: Vec<(String, Listener)>,
     /// Where control clients connect.
     pub(super) control: Option<ChannelListener>,
+    /// What the server's processes have shared so far.
+    pub(super) secret: Option<Secret>,
 }
 
 impl Open {
@@ -41,6 +44,7 @@ impl Open {
         Ok(Self {
             listeners: plan.listeners().map(copy).collect::<Result<_, _>>()?,
             control: None,
+            secret: plan.shared_secret(),
         })
     }
 
@@ -63,6 +67,7 @@ impl Open {
             };
             match ToSuccessor::decode(&frame[..len]).map_err(|error| failed(&error))? {
                 ToSuccessor::Done => return Ok(open),
+                ToSuccessor::Secret(secret) => open.secret = Some(secret),
                 ToSuccessor::Listener { key, owned } => {
                     let listener = Listener::inherit(file()?, owned, backlog)
                         .map_err(|reason| failed(&format_args!("{key}: {reason}")))?;
@@ -94,6 +99,7 @@ impl Open {
         Ok(Self {
             listeners: open,
             control: None,
+            secret: None,
         })
     }
 

@@ -24,6 +24,7 @@ use crate::sys::process::Pid;
 use crate::sys::program::{self, Program};
 use crate::sys::socket::BindError;
 use crate::sys::{identity, process, stdio, systemd, title};
+use crate::tls::TlsError;
 
 pub use self::listeners::Open;
 pub use self::plan::plan;
@@ -59,6 +60,12 @@ pub enum StartError {
         /// What the kernel says.
         source: io::Error,
     },
+    /// A certificate or key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The kernel gives nothing to make keys of.
+    #[error("cannot make a secret: {0}")]
+    Secret(io::Error),
     /// The server that started this one does not say what it listens to.
     #[error("cannot take over from the server that runs: {0}")]
     TakeOver(String),
@@ -80,8 +87,10 @@ impl StartError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Bind(_) | Self::Resolve { .. } => ExitCode::Bind,
-            Self::Identity(_) | Self::Setting { .. } => ExitCode::Config,
-            Self::PidFile(_) | Self::TakeOver(_) | Self::Arbiter(_) => ExitCode::Failure,
+            Self::Identity(_) | Self::Setting { .. } | Self::Tls(_) => ExitCode::Config,
+            Self::PidFile(_) | Self::Secret(_) | Self::TakeOver(_) | Self::Arbiter(_) => {
+                ExitCode::Failure
+            }
         }
     }
 }
@@ -205,7 +214,7 @@ fn build(
         // It is the predecessor's until that leaves.
         Some(_) | None => control,
     };
-    let urls: Vec<String> = first.addresses().map(ToString::to_string).collect();
+    let urls: Vec<String> = first.urls().collect();
     let keeps_stderr = config.error_logfile.is_some();
     let report = Reporter::new(report);
     let on_ready = move || {

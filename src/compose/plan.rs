@@ -11,7 +11,8 @@ use crate::arbiter::{Description, MaxMemory, Measure, Plan, Role, Upgrade};
 use crate::config::{AcceptMode, App, Config, LogLevel, MemoryMeasure, UpgradeMode};
 use crate::protocol::report::AppReport;
 use crate::sys::identity::Identity;
-use crate::{loader, worker};
+use crate::sys::random;
+use crate::{loader, tls, worker};
 
 /// The plan that carries out `config`, on listeners that are open already where there are such.
 ///
@@ -28,6 +29,11 @@ pub(super) fn logging(
     identity: Option<&Identity>,
     set_log_level: fn(LogLevel),
 ) -> Result<Plan, StartError> {
+    let secret = match open.secret {
+        Some(secret) => secret,
+        None => random::secret().map_err(StartError::Secret)?,
+    };
+    let tls = tls::load(&config.tls, secret)?;
     let mut config = config.clone();
     keep_artefacts_at_home(&mut config, identity);
     let config = Rc::new(config);
@@ -38,7 +44,7 @@ pub(super) fn logging(
     });
     let serve = Role::new("worker", move |child| {
         set_log_level(for_worker.log_level);
-        worker::main(child, &for_worker)
+        worker::main(child, &for_worker, tls.as_ref())
     });
     let upgrade = match config.upgrade_mode {
         UpgradeMode::Auto => Upgrade::Auto,
@@ -58,6 +64,8 @@ pub(super) fn logging(
         .identity(identity.cloned())
         .watched_files(watched_files(&config))
         .accept(through(config.accept))
+        .scheme(if config.tls.is_on() { "https" } else { "http" })
+        .secret(secret)
         .description(Description {
             apps: config.apps.iter().map(report).collect(),
             config: config.print(),

@@ -214,6 +214,21 @@ pub enum Problem {
         /// The app that has it.
         other: String,
     },
+    /// Certificates and keys that cannot be told which belong together.
+    #[error(
+        "{keys} keys for {certificates} certificates: name a keyfile for each, or none if they are in the same files"
+    )]
+    Unpaired {
+        /// How many certificates there are.
+        certificates: usize,
+        /// How many keys.
+        keys: usize,
+    },
+    /// Clients are to be checked, with nothing to check them against.
+    #[error(
+        "needs ca-certs: a file of the authorities that clients' certificates are checked with"
+    )]
+    NoAuthorities,
     /// There is nothing to serve.
     #[error(
         "no app to serve: name a component (rgunicorn serve app.wasm), or a settings file with \

@@ -31,6 +31,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod text;
+mod tls;
 mod words;
 
 use std::ffi::OsString;
@@ -52,6 +53,7 @@ pub use resolved::{
     AcceptMode, App, AppLimits, Config, LogLevel, MemoryMeasure, UpgradeMode, WorkerClass,
 };
 pub use route::Route;
+pub use tls::{CertReqs, Http2, Http2Cleartext, HttpProtocols, Tls, TlsVersion};
 
 use environment::Environment;
 use kind::Machine;

@@ -14,6 +14,7 @@ use super::resolved::{App, Config};
 use super::route::Route;
 use super::setting::{Scope, Setting};
 use super::table::settings;
+use super::tls::CertReqs;
 
 /// Name of an app whose file has no character that a name may have.
 const UNNAMED: &str = "app";
@@ -72,6 +73,7 @@ impl Resolver<'_> {
             }
         };
         self.routes_are_distinct(&config.apps);
+        self.tls_is_whole(&config);
         config
     }
 
@@ -152,6 +154,28 @@ impl Resolver<'_> {
                 }
             }
         }
+    }
+
+    fn tls_is_whole(&mut self, config: &Config) {
+        let tls = &config.tls;
+        let (certificates, keys) = (tls.certfile.len(), tls.keyfile.len());
+        if keys != certificates && keys > 0 {
+            self.wrong_server_setting(config, "keyfile", Problem::Unpaired { certificates, keys });
+        }
+        if tls.cert_reqs != CertReqs::None && tls.ca_certs.is_none() {
+            self.wrong_server_setting(config, "cert-reqs", Problem::NoAuthorities);
+        }
+    }
+
+    /// Tells what is wrong with a setting beside others.
+    fn wrong_server_setting(&mut self, config: &Config, key: &str, problem: Problem) {
+        let origin = config.origins.get(key);
+        let origin = origin.filter(|origin| **origin != Origin::Default);
+        self.errors.push(Error {
+            origin: origin.cloned(),
+            setting: key.to_owned(),
+            problem,
+        });
     }
 
     /// An app that was named, but wrongly, is not missing.

@@ -14,6 +14,7 @@ use super::error::Origin;
 use super::grant::Dir;
 use super::outbound::OutboundPattern;
 use super::route::Route;
+use super::tls::{Http2, Tls};
 
 /// Where each setting of the server or of one app was written, by its key.
 pub(super) type Origins = BTreeMap<&'static str, Origin>;
@@ -162,6 +163,12 @@ pub struct Config {
     pub limit_request_fields: u32,
     /// Longest header field of a request in bytes.
     pub limit_request_field_size: u32,
+    /// Whether responses say which server it is.
+    pub server_header: bool,
+    /// How TLS is spoken.
+    pub tls: Tls,
+    /// How HTTP/2 is spoken.
+    pub http2: Http2,
     /// How much is logged.
     pub log_level: LogLevel,
     /// File that the log is added to, absolute, or `None` for standard error.
@@ -278,6 +285,9 @@ impl Config {
             limit_request_line: 0,
             limit_request_fields: 0,
             limit_request_field_size: 0,
+            server_header: false,
+            tls: Tls::blank(),
+            http2: Http2::blank(),
             log_level: LogLevel::Trace,
             error_logfile: None,
             cache_dir: None,

@@ -61,13 +61,15 @@ pub(super) enum Group {
     Workers,
     Reloading,
     Http,
+    Tls,
+    Http2,
     Compiling,
     Logging,
     Process,
 }
 
 impl Group {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Apps,
         Self::Rights,
         Self::Limits,
@@ -75,6 +77,8 @@ impl Group {
         Self::Workers,
         Self::Reloading,
         Self::Http,
+        Self::Tls,
+        Self::Http2,
         Self::Compiling,
         Self::Logging,
         Self::Process,
@@ -89,6 +93,8 @@ impl Group {
             Self::Workers => "Workers",
             Self::Reloading => "Reloading and upgrading",
             Self::Http => "HTTP",
+            Self::Tls => "TLS",
+            Self::Http2 => "HTTP/2",
             Self::Compiling => "Compiling",
             Self::Logging => "Logging",
             Self::Process => "Process",

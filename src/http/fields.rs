@@ -90,7 +90,7 @@ impl Fields {
     /// Whether the client lets the connection live on (RFC 9112 section 9.3).
     pub(super) fn keep_alive(&self, version: Version) -> bool {
         match version {
-            Version::Http11 => !self.close,
+            Version::Http11 | Version::Http2 => !self.close,
             Version::Http10 => self.keep_alive && !self.close,
         }
     }

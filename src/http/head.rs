@@ -28,6 +28,8 @@ pub enum Version {
     Http10,
     /// HTTP/1.1
     Http11,
+    /// HTTP/2, of which only the head's meaning is our business: see [`super::h2`].
+    Http2,
 }
 
 impl From<Version> for http::Version {
@@ -35,6 +37,7 @@ impl From<Version> for http::Version {
         match version {
             Version::Http10 => Self::HTTP_10,
             Version::Http11 => Self::HTTP_11,
+            Version::Http2 => Self::HTTP_2,
         }
     }
 }

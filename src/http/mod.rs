@@ -8,11 +8,14 @@
 //! The way of one exchange: [`head::HeadScanner`] until it answers with a [`head::Head`], a
 //! [`body::BodyDecoder`] for the content that the head announces, then [`response::ResponseHead`]
 //! and the [`response_body::BodyEncoder`] that it returns. A [`refusal::Refusal`] at any step is
-//! answered with [`response::refuse`] and ends the connection.
+//! answered with an [`error_page::ErrorPage`] and ends the connection. [`h2`] makes of HTTP/2 what
+//! an app may take for the same.
 
 pub mod body;
 pub mod date;
+pub mod error_page;
 mod fields;
+pub mod h2;
 pub mod head;
 pub mod limits;
 pub mod refusal;

@@ -1,11 +1,11 @@
-//! Defines how the head of a response is written, and how a refusal is answered.
+//! Defines how the head of a response is written.
 //!
 //! Invariant: framing, persistence and connection fields come from the server alone; what an app
 //! says about them is dropped or must agree. An app cannot make a client wait for bytes that
 //! never come, or take the rest of one response for the next.
 
 use bytes::BytesMut;
-use http::header::{CONTENT_LENGTH, HeaderMap};
+use http::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderValue, SERVER};
 use http::{HeaderName, StatusCode};
 
 use super::fields::parse_length;
@@ -119,6 +119,47 @@ impl ResponseHead<'_> {
         written.map(|()| BodyEncoder::new(plan.kind, self.keep_alive))
     }
 
+    /// The same head for HTTP/2, whose fields others write (RFC 9113 section 8.3.2).
+    ///
+    /// # Errors
+    ///
+    /// As for [`encode`](Self::encode).
+    pub fn response(&self) -> Result<(http::Response<()>, BodyEncoder), ResponseError> {
+        let plan = self.plan()?;
+        let mut own = OwnFields {
+            date: true,
+            server: true,
+        };
+        let mut response = http::Response::new(());
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        let mut bytes = 0;
+        for (name, value) in self.headers {
+            if own.takes(name) {
+                bytes += name.as_str().len() + value.len();
+                if bytes > HEAD_BYTES_MAX || headers.try_append(name, value.clone()).is_err() {
+                    return Err(ResponseError::HeadTooLarge);
+                }
+            }
+        }
+        let mut add = |name, value: &[u8]| {
+            // A value that cannot stand in a field is left out, as in HTTP/1.1.
+            if let Ok(value) = HeaderValue::from_bytes(value) {
+                headers.insert(name, value);
+            }
+        };
+        if let Some(length) = plan.length {
+            add(CONTENT_LENGTH, decimal(length, &mut [0; DECIMAL_BYTES]));
+        }
+        if own.date {
+            add(DATE, self.date);
+        }
+        if let Some(server) = self.server.filter(|_| own.server) {
+            add(SERVER, server.as_bytes());
+        }
+        Ok((response, BodyEncoder::new(plan.kind, true)))
+    }
+
     /// Decides the framing (RFC 9112 section 6.3, RFC 9110 sections 8.6, 9.3.2 and 15).
     fn plan(&self) -> Result<Plan, ResponseError> {
         let declared = declared_length(self.headers)?;
@@ -165,7 +206,8 @@ impl ResponseHead<'_> {
                 length: None,
                 kind: match self.version {
                     Version::Http11 => Kind::Chunked,
-                    Version::Http10 => Kind::UntilClose,
+                    // HTTP/2 has a stream for each, whose end is seen.
+                    Version::Http10 | Version::Http2 => Kind::UntilClose,
                 },
             }),
         }
@@ -248,58 +290,6 @@ fn declared_length(headers: &HeaderMap) -> Result<Option<u64>, ResponseError> {
     }
 }
 
-/// Appends the whole answer to a request that no app sees: a short line of plain text.
-///
-/// `status` is a client or server error; anything else is answered as 500. `head_only` leaves the
-/// text away, for HEAD. `retry_after` is in seconds (RFC 9110 section 10.2.3). The reason of a
-/// refusal is not a parameter: the client is told the status and no more.
-pub fn refuse(
-    out: &mut BytesMut,
-    status: StatusCode,
-    keep_alive: bool,
-    date: &[u8],
-    server: Option<&str>,
-    head_only: bool,
-    retry_after: Option<u64>,
-) {
-    let is_error = status.is_client_error() || status.is_server_error();
-    let status = if is_error {
-        status
-    } else {
-        StatusCode::INTERNAL_SERVER_ERROR
-    };
-    let reason = status.canonical_reason().unwrap_or("Error");
-    status_line(out, status);
-    put_field(out, "content-type", b"text/plain; charset=utf-8");
-    let length = "nnn ".len() + reason.len() + "\n".len();
-    put_field(
-        out,
-        "content-length",
-        decimal(length as u64, &mut [0; DECIMAL_BYTES]),
-    );
-    put_origin(out, Some(date), server);
-    if let Some(seconds) = retry_after {
-        put_field(
-            out,
-            "retry-after",
-            decimal(seconds, &mut [0; DECIMAL_BYTES]),
-        );
-    }
-    // HTTP/1.0 needs to be told that the connection stays, HTTP/1.1 that it does not.
-    put_field(
-        out,
-        "connection",
-        if keep_alive { b"keep-alive" } else { b"close" },
-    );
-    out.extend_from_slice(b"\r\n");
-    if !head_only {
-        out.extend_from_slice(status.as_str().as_bytes());
-        out.extend_from_slice(b" ");
-        out.extend_from_slice(reason.as_bytes());
-        out.extend_from_slice(b"\n");
-    }
-}
-
 /// Writes a status line (RFC 9112 section 4). An unknown status has an empty reason.
 fn status_line(out: &mut BytesMut, status: StatusCode) {
     if status == StatusCode::OK {
@@ -349,9 +339,8 @@ fn decimal(mut value: u64, digits: &mut [u8; DECIMAL_BYTES]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
-    const DATE: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
+    const NOW: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
     fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -598,46 +587,6 @@ mod tests {
         headers.append("x", HeaderValue::from_bytes(&[b'x'; 50 * 1024]).unwrap());
         let answer = text(&head(200, &headers, BodyLength::None));
         assert_eq!(answer, Err(ResponseError::HeadTooLarge));
-    }
-
-    #[test]
-    fn refusals() {
-        let mut out = BytesMut::new();
-        refuse(
-            &mut out,
-            StatusCode::NOT_FOUND,
-            false,
-            DATE,
-            Some("s"),
-            false,
-            None,
-        );
-        assert_eq!(
-            out,
-            "HTTP/1.1 404 Not Found\r\ncontent-type: text/plain; charset=utf-8\r\n\
-             content-length: 14\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\nserver: s\r\n\
-             connection: close\r\n\r\n404 Not Found\n"
-        );
-        out.clear();
-        let busy = StatusCode::SERVICE_UNAVAILABLE;
-        refuse(&mut out, busy, true, DATE, None, true, Some(7));
-        assert_eq!(
-            out,
-            "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n\
-             content-length: 24\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\nretry-after: 7\r\n\
-             connection: keep-alive\r\n\r\n"
-        );
-        out.clear();
-        refuse(
-            &mut out,
-            StatusCode::NO_CONTENT,
-            false,
-            DATE,
-            None,
-            false,
-            None,
-        );
-        assert!(out.ends_with(b"\r\n\r\n500 Internal Server Error\n"));
     }
 
     #[test]

@@ -12,6 +12,10 @@ pub const KEY_BYTES_MAX: usize = 1024;
 const LISTENER: u8 = 32;
 const DONE: u8 = 33;
 const CONTROL: u8 = 34;
+const SECRET: u8 = 35;
+
+/// Bytes of the secret that the programs of a server share.
+pub const SECRET_BYTES: usize = 32;
 
 /// What the predecessor says, on the channel whose other end the new program inherits. The answer is
 /// a [`FromChild`](super::message::FromChild).
@@ -27,6 +31,8 @@ pub enum ToSuccessor {
     /// The socket to which control clients connect; it comes with the frame. They are the
     /// predecessor's until it has left.
     Control,
+    /// What the server's processes share and nobody else knows.
+    Secret([u8; SECRET_BYTES]),
     /// There are no more.
     Done,
 }
@@ -46,6 +52,11 @@ impl ToSuccessor {
             Self::Control => Frame {
                 kind: CONTROL,
                 payload: &[],
+            }
+            .encode(),
+            Self::Secret(secret) => Frame {
+                kind: SECRET,
+                payload: secret,
             }
             .encode(),
             Self::Done => Frame {
@@ -69,6 +80,10 @@ impl ToSuccessor {
             }
             (LISTENER, _) => Err(wrong_payload(kind, payload)),
             (CONTROL, _) => no_payload(kind, payload).map(|()| Self::Control),
+            (SECRET, payload) => match payload.try_into() {
+                Ok(secret) => Ok(Self::Secret(secret)),
+                Err(_) => Err(wrong_payload(kind, payload)),
+            },
             (DONE, _) => no_payload(kind, payload).map(|()| Self::Done),
             (kind, _) => Err(Error::Kind { kind }),
         }
@@ -88,7 +103,8 @@ mod tests {
                 assert_eq!(ToSuccessor::decode(&message.encode()), Ok(message));
             }
         }
-        for message in [ToSuccessor::Control, ToSuccessor::Done] {
+        let secret = ToSuccessor::Secret([7; SECRET_BYTES]);
+        for message in [ToSuccessor::Control, secret, ToSuccessor::Done] {
             assert_eq!(ToSuccessor::decode(&message.encode()), Ok(message));
         }
     }
@@ -105,6 +121,7 @@ mod tests {
         check(LISTENER, &[1, 0xff], Error::Text { kind: LISTENER });
         let long = [1; KEY_BYTES_MAX + 2];
         check(LISTENER, &long, wrong(LISTENER, KEY_BYTES_MAX + 2));
+        check(SECRET, &[7; 31], wrong(SECRET, 31));
         check(DONE, b"x", wrong(DONE, 1));
         check(1, &[], Error::Kind { kind: 1 });
     }

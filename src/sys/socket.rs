@@ -41,7 +41,7 @@ pub enum BindTo {
     Fd(RawFd),
 }
 
-/// Where a listener listens. `Display` gives `http://127.0.0.1:8000/` or `unix:/path`.
+/// Where a listener listens. `Display` gives what [`url`](Self::url) gives for HTTP.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
     /// An address and the real port.
@@ -50,22 +50,32 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-impl fmt::Display for Address {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Address {
+    /// `https://127.0.0.1:8000/`, with this scheme, or `unix:/path`: one line in any case.
+    pub fn url(&self, scheme: &str) -> String {
         match self {
-            Self::Tcp(address) => write!(formatter, "http://{address}/"),
+            Self::Tcp(address) => format!("{scheme}://{address}/"),
             Self::Unix(path) => {
-                formatter.write_str("unix:")?;
-                // The line that shows it is read by scripts: it must stay one line.
-                path.to_string_lossy().chars().try_for_each(|character| {
-                    if character.is_control() {
-                        write!(formatter, "{}", character.escape_default())
-                    } else {
-                        write!(formatter, "{character}")
-                    }
-                })
+                let escaped =
+                    path.to_string_lossy()
+                        .chars()
+                        .fold(String::new(), |mut text, character| {
+                            if character.is_control() {
+                                text.extend(character.escape_default());
+                            } else {
+                                text.push(character);
+                            }
+                            text
+                        });
+                format!("unix:{escaped}")
             }
         }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.url("http"))
     }
 }
 

@@ -41,6 +41,18 @@ impl Stream {
         unsafe { self.receive(buffer.as_mut_ptr(), buffer.len()) }
     }
 
+    /// The next byte, which stays to be read; `None` is the end of the stream.
+    pub fn peek(&self) -> io::Result<Option<u8>> {
+        let mut byte = 0_u8;
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        let count = retrying(|| {
+            let place = (&raw mut byte).cast();
+            // SAFETY: `place` is valid for a write of one byte.
+            unsafe { libc::recv(self.0.as_raw_fd(), place, 1, flags) }
+        })?;
+        Ok((count > 0).then_some(byte))
+    }
+
     /// Reads into memory that need not be initialised; so many bytes at its start then are.
     pub fn read_uninit(&self, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
         // SAFETY: `buffer` is valid for writes of its length, and the kernel only writes.
@@ -161,6 +173,7 @@ mod tests {
         ];
         assert_eq!(one.write_vectored(&slices).unwrap(), 10);
         let mut buffer = Vec::with_capacity(4);
+        assert_eq!(other.peek().unwrap(), Some(b'G'));
         assert_eq!(other.read_to_spare(&mut buffer).unwrap(), 4);
         assert_eq!(buffer, b"GET ");
         let mut rest = [0; 16];

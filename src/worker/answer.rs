@@ -123,7 +123,7 @@ pub(super) async fn answer(
         Err(turned_away) => return Ok(turn_away(outgoing, &turned_away)),
     };
     if request.expects_continue {
-        incoming.invite().await?;
+        outgoing.invite().await?;
     }
     let mut pump = Pump::new(incoming, limit);
     let (body, chunks) = match body(&asked, request.framing, &mut pump).await {

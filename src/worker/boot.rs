@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 use super::admission::Gate;
 use super::room::Room;
@@ -35,6 +37,7 @@ struct Plan<'a> {
     handed: Vec<OwnedFd>,
     title: Title,
     room: Room,
+    tls: Option<TlsAcceptor>,
 }
 
 /// Why a worker cannot serve.
@@ -63,7 +66,7 @@ impl BootError {
 }
 
 /// Serves until told to end. Answers with the exit code of the process.
-pub fn main(child: Child, config: &Config) -> i32 {
+pub fn main(child: Child, config: &Config, tls: Option<&Arc<ServerConfig>>) -> i32 {
     let (slot, pid) = (child.slot, process::own_pid());
     let _span = tracing::info_span!("worker", slot, %pid).entered();
     let heartbeat = Heartbeat::new(
@@ -81,6 +84,7 @@ pub fn main(child: Child, config: &Config) -> i32 {
             handed: child.handed,
             title: child.title,
             room: Room::new(kind::of(config), seat, due),
+            tls: tls.map(|tls| TlsAcceptor::from(Arc::clone(tls))),
         };
         LocalSet::new().block_on(&runtime, serve(plan, Rc::clone(&channel), heartbeat))
     });
@@ -141,7 +145,7 @@ async fn serve(
     let _ticks =
         CpuTicks::start(host::TICK, ticker).map_err(system("cannot start the CPU timer"))?;
     let routes = load(config, &plan.handed, &host).await?;
-    let shared = Shared::new(config, routes, heartbeat, plan.room, &channel);
+    let shared = Shared::new(config, plan.tls, routes, heartbeat, plan.room, &channel);
     let shared = Rc::new(shared);
     tokio::task::spawn_local(Heartbeat::keep_up(Rc::clone(&shared)));
     let accepting = accept::run(Rc::clone(&shared), plan.listeners);

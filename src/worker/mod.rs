@@ -10,8 +10,10 @@ mod answer;
 mod boot;
 mod buffer;
 mod client;
+mod connection;
 mod drain;
 mod h1;
+mod h2;
 mod kind;
 mod pump;
 mod room;
@@ -19,6 +21,7 @@ mod route;
 mod serving;
 mod shared;
 mod side;
+mod socket;
 mod wire;
 
 pub use boot::main;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
 
 use super::admission::Gate;
 use super::room::Room;
@@ -24,7 +25,7 @@ use crate::sys::clock;
 use crate::sys::random::random;
 
 /// Value of the Server field.
-pub(super) const SERVER: &str = "rgunicorn";
+const SERVER: &str = "rgunicorn";
 
 /// Signs of life within the heartbeat's timeout.
 const BEATS: u32 = 4;
@@ -41,6 +42,13 @@ pub(super) struct Served {
 pub(super) struct Shared {
     pub(super) routes: Routes<Served>,
     pub(super) http: Limits,
+    /// There if TLS is spoken.
+    pub(super) tls: Option<TlsAcceptor>,
+    /// What may be agreed on with TLS.
+    pub(super) http_protocols: config::HttpProtocols,
+    pub(super) http2: config::Http2,
+    /// The value of Server, if it is sent.
+    pub(super) server: Option<&'static str>,
     pub(super) keep_alive: Duration,
     pub(super) head_timeout: Duration,
     pub(super) room: Room,
@@ -65,6 +73,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(
         config: &config::Config,
+        tls: Option<TlsAcceptor>,
         routes: Routes<Served>,
         heartbeat: Heartbeat,
         room: Room,
@@ -78,6 +87,10 @@ impl Shared {
                 fields: bytes(config.limit_request_fields),
                 field_bytes: bytes(config.limit_request_field_size),
             },
+            tls,
+            http_protocols: config.tls.http_protocols,
+            http2: config.http2.clone(),
+            server: config.server_header.then_some(SERVER),
             keep_alive: config.keep_alive,
             head_timeout: config.head_timeout,
             room,

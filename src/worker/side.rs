@@ -68,9 +68,6 @@ impl From<ResponseError> for Unsent {
 
 /// The body of a request on its way in.
 pub(super) trait Incoming {
-    /// Asks for the body, if it has not begun to arrive (RFC 9110 section 10.1.1).
-    async fn invite(&mut self) -> io::Result<()>;
-
     /// The next piece; `None` is the end of the body.
     async fn next(&mut self) -> Result<Option<Bytes>, Broken>;
 
@@ -80,6 +77,9 @@ pub(super) trait Incoming {
 
 /// A response on its way out. What is handed over may be held back until it is flushed or ended.
 pub(super) trait Outgoing {
+    /// Asks for the request's body (RFC 9110 section 10.1.1).
+    async fn invite(&mut self) -> io::Result<()>;
+
     /// The head of an app's response.
     fn head(&mut self, head: &http::response::Parts, body: BodyLength)
     -> Result<(), ResponseError>;

@@ -1,15 +1,20 @@
-//! Defines a connection's socket on the event loop: reads and writes that wait for the kernel, and
-//! nothing that knows of HTTP.
+//! Defines a connection as HTTP/1.1 uses it: reads and writes that wait for the kernel, and nothing
+//! that knows of HTTP. Without TLS they are system calls on the buffers of the caller.
 
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::buffer::Buffer;
+use super::socket::{Socket, Transport};
 use crate::sys::stream::Stream;
-use crate::sys::watch::watch;
 
 /// How long a client may take no byte of a response.
 const STALLED: Duration = Duration::from_secs(30);
@@ -18,80 +23,92 @@ const STALLED: Duration = Duration::from_secs(30);
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 64 << 10;
 
-/// A socket that waits.
-pub(super) struct Wire(AsyncFd<Stream>);
+/// A connection that is read and written at the same time, by one task.
+pub(super) enum Wire {
+    Plain(AsyncFd<Stream>),
+    Tls(RefCell<Transport>),
+}
+
+impl From<Transport> for Wire {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Plain(Socket(stream)) => Self::Plain(stream),
+            transport @ Transport::Tls(_) => Self::Tls(RefCell::new(transport)),
+        }
+    }
+}
+
+impl From<Wire> for Transport {
+    fn from(wire: Wire) -> Self {
+        match wire {
+            Wire::Plain(stream) => Self::Plain(Socket(stream)),
+            Wire::Tls(transport) => transport.into_inner(),
+        }
+    }
+}
 
 impl Wire {
-    pub(super) fn new(stream: Stream) -> io::Result<Self> {
-        watch(stream).map(Self)
-    }
-
     /// Adds what arrives to the buffer; `false` is the end of the stream.
     pub(super) async fn fill(&self, buffer: &mut Buffer) -> io::Result<bool> {
-        loop {
-            let mut ready = self.0.readable().await?;
-            let bytes = buffer.room();
-            let room = bytes.capacity() - bytes.len();
-            match self.0.get_ref().read_to_spare(bytes) {
-                Ok(count) => {
-                    // A short read has emptied the socket: to ask once more would cost a call.
-                    if count > 0 && count < room {
-                        ready.clear_ready();
-                    }
-                    return Ok(count > 0);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                Err(error) => return Err(error),
+        match self {
+            Self::Plain(stream) => fill(stream, buffer.room()).await,
+            Self::Tls(transport) => {
+                let room = buffer.room();
+                poll_fn(|cx| poll_fill(transport, cx, room)).await
             }
         }
     }
 
     /// Adds what has arrived already to the buffer; whether there was anything.
     pub(super) fn fill_now(&self, buffer: &mut Buffer) -> bool {
-        let bytes = buffer.room();
-        matches!(self.0.get_ref().read_to_spare(bytes), Ok(count) if count > 0)
+        let room = buffer.room();
+        match self {
+            Self::Plain(stream) => {
+                matches!(stream.get_ref().read_to_spare(room), Ok(count) if count > 0)
+            }
+            Self::Tls(transport) => {
+                let mut cx = Context::from_waker(Waker::noop());
+                matches!(poll_fill(transport, &mut cx, room), Poll::Ready(Ok(true)))
+            }
+        }
     }
 
     /// Writes all of `head` and then of `data`, and leaves `head` empty.
     pub(super) async fn write(&self, head: &mut BytesMut, mut data: &[u8]) -> io::Result<()> {
         while !head.is_empty() || !data.is_empty() {
-            let written = match self.try_write(head, data) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let mut ready = tokio::time::timeout(STALLED, self.0.writable())
-                        .await
-                        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-                    match self.try_write(head, data) {
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                            ready.clear_ready();
-                            0
-                        }
-                        other => other?,
-                    }
+            let written = match self {
+                Self::Plain(stream) => write(stream, head, data).await?,
+                Self::Tls(transport) => {
+                    let next = if head.is_empty() { data } else { &head[..] };
+                    let write = poll_fn(|cx| {
+                        let mut transport = transport.borrow_mut();
+                        Pin::new(&mut *transport).poll_write(cx, next)
+                    });
+                    in_time(write).await?
                 }
-                other => other?,
             };
             let of_head = written.min(head.len());
             head.advance(of_head);
             data = &data[written - of_head..];
         }
         head.clear();
-        Ok(())
-    }
-
-    fn try_write(&self, head: &[u8], data: &[u8]) -> io::Result<usize> {
-        match (head.is_empty(), data.is_empty()) {
-            (_, true) => self.0.get_ref().write(head),
-            (true, false) => self.0.get_ref().write(data),
-            (false, false) => self
-                .0
-                .get_ref()
-                .write_vectored(&[IoSlice::new(head), IoSlice::new(data)]),
+        if let Self::Tls(transport) = self {
+            let flush = poll_fn(|cx| Pin::new(&mut *transport.borrow_mut()).poll_flush(cx));
+            in_time(flush).await?;
         }
+        Ok(())
     }
 
     /// Closes politely: says that nothing more will come, and reads on for a while.
     pub(super) async fn linger(&self) {
-        if self.0.get_ref().shutdown_write().is_err() {
+        let closed = match self {
+            Self::Plain(stream) => stream.get_ref().shutdown_write(),
+            Self::Tls(transport) => {
+                let close = poll_fn(|cx| Pin::new(&mut *transport.borrow_mut()).poll_shutdown(cx));
+                in_time(close).await
+            }
+        };
+        if closed.is_err() {
             return;
         }
         let drained = async {
@@ -104,5 +121,64 @@ impl Wire {
             }
         };
         let _ = tokio::time::timeout(LINGER, drained).await;
+    }
+}
+
+/// Waits for what a client must let happen.
+pub(super) async fn in_time<T>(what: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let result = tokio::time::timeout(STALLED, what).await;
+    result.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+async fn fill(stream: &AsyncFd<Stream>, room: &mut Vec<u8>) -> io::Result<bool> {
+    loop {
+        let mut ready = stream.readable().await?;
+        let space = room.capacity() - room.len();
+        match stream.get_ref().read_to_spare(room) {
+            Ok(count) => {
+                // A short read has emptied the socket: to ask once more would cost a call.
+                if count > 0 && count < space {
+                    ready.clear_ready();
+                }
+                return Ok(count > 0);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The transport is borrowed for no longer than this, so that a write can wait beside a read.
+fn poll_fill(
+    transport: &RefCell<Transport>,
+    cx: &mut Context<'_>,
+    room: &mut Vec<u8>,
+) -> Poll<io::Result<bool>> {
+    let mut transport = transport.borrow_mut();
+    let read = pin!(transport.read_buf(room));
+    read.poll(cx).map_ok(|count| count > 0)
+}
+
+async fn write(stream: &AsyncFd<Stream>, head: &[u8], data: &[u8]) -> io::Result<usize> {
+    match try_write(stream.get_ref(), head, data) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            let mut ready = in_time(stream.writable()).await?;
+            match try_write(stream.get_ref(), head, data) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready.clear_ready();
+                    Ok(0)
+                }
+                other => other,
+            }
+        }
+        other => other,
+    }
+}
+
+fn try_write(stream: &Stream, head: &[u8], data: &[u8]) -> io::Result<usize> {
+    match (head.is_empty(), data.is_empty()) {
+        (_, true) => stream.write(head),
+        (true, false) => stream.write(data),
+        (false, false) => stream.write_vectored(&[IoSlice::new(head), IoSlice::new(data)]),
     }
 }

@@ -68,7 +68,9 @@ fn workers_run_as_the_user_with_its_groups_and_the_arbiter_does_not() {
     let expect = all_of(nobody.uid.as_raw(), nobody.gid.as_raw());
     for worker in server.workers(2) {
         // The second may not have come that far when the first serves.
-        until("a worker has become the user", || identity(worker) == expect);
+        until("a worker has become the user", || {
+            identity(worker) == expect
+        });
     }
     assert_eq!(identity(server.pid()), own);
     server.get("/").is(200, "hello\n");

@@ -12,7 +12,7 @@ use source::{ROOT, Source, files, is_word, item_end, paths, read, sources, words
 
 /// Who may import whom. A name with `::` is an exception: that part of the room and no more. What a child is born with
 /// and what it may end with are the arbiter's words, and all that a child knows of it.
-const ARROWS: [(&str, &str); 13] = [
+const ARROWS: [(&str, &str); 14] = [
     ("accept", "sys"),
     ("arbiter", "accept protocol scoreboard sys"),
     (
@@ -21,7 +21,7 @@ const ARROWS: [(&str, &str); 13] = [
     ),
     (
         "compose",
-        "accept arbiter config loader protocol sys worker",
+        "accept arbiter config loader protocol sys tls worker",
     ),
     ("config", ""),
     ("host", "config"),
@@ -34,31 +34,36 @@ const ARROWS: [(&str, &str); 13] = [
     ("protocol", ""),
     ("scoreboard", "sys"),
     ("sys", ""),
+    ("tls", "config"),
     (
         "worker",
-        "accept arbiter::exit arbiter::role config host http protocol scoreboard sys",
+        "accept arbiter::exit arbiter::role config host http protocol scoreboard sys tls",
     ),
 ];
 
 /// Where crates may be used that are not for everybody. The error of wasi:http is the one that a body's stream carries.
-const CONFINED: [(&str, &str); 17] = [
+const CONFINED: [(&str, &str); 21] = [
     ("clap", "src/cli/ src/config/"),
+    ("h2", "src/worker/h2/ src/worker/connection.rs src/http/"),
     ("hickory_resolver", "src/host/"),
     ("httparse", "src/http/"),
     ("hyper", "src/host/"),
     ("hyper_util", "src/host/"),
     ("libc", "src/sys/"),
     ("nix", "src/sys/"),
-    ("rustls", "src/host/"),
+    ("ring", "src/tls/"),
+    ("rustls", "src/host/ src/tls/"),
     ("sd_notify", "src/sys/"),
     ("serde", "src/protocol/"),
     ("serde_json", "src/arbiter/clients.rs src/cli/"),
     ("tokio", "src/host/ src/worker/ src/sys/watch.rs"),
+    ("tokio_rustls", "src/worker/"),
     ("toml", "src/config/"),
     ("tracing_subscriber", "src/cli/"),
     ("wasmtime", "src/host/"),
     ("wasmtime_wasi", "src/host/"),
     ("wasmtime_wasi_http", "src/host/ src/worker/"),
+    ("webpki", "src/tls/"),
 ];
 
 /// Lines of a file, without its tests; and of a file that is tests alone, which is a list and may be longer.

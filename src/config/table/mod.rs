@@ -5,8 +5,10 @@
 //! is added or changed here and nowhere else, but for the field that it fills.
 
 mod apps;
+mod http;
 mod process;
 mod server;
+mod tls;
 mod workers;
 
 use std::time::Duration;
@@ -25,6 +27,8 @@ pub(super) fn settings() -> impl Iterator<Item = &'static Setting> {
     [
         apps::SETTINGS,
         workers::SETTINGS,
+        http::SETTINGS,
+        tls::SETTINGS,
         server::SETTINGS,
         process::SETTINGS,
     ]

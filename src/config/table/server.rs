@@ -1,77 +1,13 @@
-//! Defines the settings of HTTP, of compiling and of the log.
+//! Defines the settings of compiling and of the log.
 //!
 //! Invariant: a reload can change every one that is not marked `at_start`.
-
-use std::time::Duration;
 
 use super::{DAY, MIB, SECOND, TIB};
 use crate::config::kind::Kind;
 use crate::config::setting::{Group, Scope, Setting, setting};
 
-/// Groups Http, Compiling and Logging.
+/// Groups Compiling and Logging.
 pub(super) static SETTINGS: &[Setting] = &[
-    Setting {
-        hidden_aliases: &["keepalive"],
-        ..setting(
-            Group::Http,
-            "keep-alive",
-            "75",
-            Scope::Server(Kind::Duration {
-                at: |config| &mut config.keep_alive,
-                range: Duration::ZERO..=DAY,
-            }),
-            "Time that a connection may be idle between two requests. 0 closes it after each \
-             response. gunicorn has 2 seconds. Load balancers keep an idle connection for 60; one \
-             that the server closes first can take a request with it, which the client sees as a \
-             502.",
-        )
-    },
-    setting(
-        Group::Http,
-        "head-timeout",
-        "10",
-        Scope::Server(Kind::Duration {
-            at: |config| &mut config.head_timeout,
-            range: Duration::from_millis(100)..=DAY,
-        }),
-        "Time that a client has to send a whole request head, from its first byte. After it the \
-         client gets 408 and the connection is closed. A client cannot hold a place by sending \
-         slowly.",
-    ),
-    setting(
-        Group::Http,
-        "limit-request-line",
-        "4094",
-        Scope::Server(Kind::Count {
-            at: |config| &mut config.limit_request_line,
-            range: 64..=65_536,
-        }),
-        "Longest request line in bytes. A longer one is answered with 414.",
-    ),
-    setting(
-        Group::Http,
-        "limit-request-fields",
-        "100",
-        Scope::Server(Kind::Count {
-            at: |config| &mut config.limit_request_fields,
-            range: 1..=4096,
-        }),
-        "Most header fields of a request. More are answered with 431.",
-    ),
-    Setting {
-        hidden_aliases: &["limit-request-field_size"],
-        ..setting(
-            Group::Http,
-            "limit-request-field-size",
-            "8190",
-            Scope::Server(Kind::Count {
-                at: |config| &mut config.limit_request_field_size,
-                range: 64..=65_536,
-            }),
-            "Longest header field of a request in bytes, its name and its value. A longer one is \
-             answered with 431.",
-        )
-    },
     setting(
         Group::Compiling,
         "cache-dir",

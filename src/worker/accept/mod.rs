@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::h1;
+use super::connection;
 use super::shared::{Counted, Shared};
 use crate::sys::socket::Listener;
 
@@ -56,7 +56,7 @@ fn attempt(shared: &Rc<Shared>, listener: &Listener) -> Attempt {
     match listener.accept() {
         Ok(Some(stream)) => {
             let counted = Counted::new(shared);
-            tokio::task::spawn_local(h1::serve(Rc::clone(shared), stream, counted));
+            tokio::task::spawn_local(connection::serve(Rc::clone(shared), stream, counted));
             Attempt::Accepted
         }
         Ok(None) => Attempt::Nobody,

@@ -1,11 +1,8 @@
 //! Defines the body of an HTTP/1.1 request on its way in.
 
-use std::io;
-
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::http::body::{BodyDecoder, Step};
-use crate::http::response::CONTINUE;
 use crate::worker::buffer::Buffer;
 use crate::worker::side::{self, Broken};
 use crate::worker::wire::Wire;
@@ -21,6 +18,11 @@ pub(super) struct Incoming<'a> {
 }
 
 impl Incoming<'_> {
+    /// Whether nothing of the body has arrived.
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.data().is_empty()
+    }
+
     /// Whether the whole body was taken from the connection.
     pub(super) fn is_end(&self) -> bool {
         self.decoder.is_end()
@@ -28,14 +30,6 @@ impl Incoming<'_> {
 }
 
 impl side::Incoming for Incoming<'_> {
-    async fn invite(&mut self) -> io::Result<()> {
-        if self.buffer.data().is_empty() {
-            let mut invitation = BytesMut::from(CONTINUE);
-            self.wire.write(&mut invitation, &[]).await?;
-        }
-        Ok(())
-    }
-
     async fn next(&mut self) -> Result<Option<Bytes>, Broken> {
         loop {
             let step = self.decoder.decode(self.buffer.data());

@@ -8,7 +8,6 @@ use std::io;
 use std::rc::Rc;
 
 use bytes::BytesMut;
-use http::uri::Scheme;
 use http::{Method, StatusCode};
 use incoming::Incoming;
 use outgoing::Outgoing;
@@ -16,14 +15,14 @@ use outgoing::Outgoing;
 use super::answer::{Outcome, answer};
 use super::buffer::Buffer;
 use super::client::Client;
-use super::shared::{Counted, SERVER, Shared};
+use super::connection::Begun;
+use super::shared::{Counted, Shared};
 use super::side::Request;
 use super::wire::Wire;
 use crate::http::body::BodyDecoder;
+use crate::http::error_page::ErrorPage;
 use crate::http::head::{Head, HeadScanner};
 use crate::http::refusal::Refusal;
-use crate::http::response::refuse;
-use crate::sys::stream::Stream;
 
 /// One client's connection.
 struct Connection {
@@ -59,27 +58,39 @@ enum Next {
     Cut,
 }
 
-/// Serves one connection to its end.
-pub(super) async fn serve(shared: Rc<Shared>, stream: Stream, counted: Counted) {
-    let client = Client {
-        peer: stream.peer(),
-        scheme: Scheme::HTTP,
-    };
-    let wire = match Wire::new(stream) {
-        Ok(wire) => wire,
-        Err(error) => return tracing::warn!("cannot watch a connection: {error}"),
-    };
-    let mut connection = Connection {
-        shared,
-        client,
-        wire,
-        input: Buffer::default(),
-        output: BytesMut::new(),
-        counted,
-    };
-    if let Err(error) = connection.run().await {
-        let client = &connection.client;
-        tracing::debug!(%client, "connection lost: {error}");
+/// Serves a connection to its end.
+pub(super) async fn serve(begun: Begun) -> io::Result<()> {
+    Connection::from(begun).run().await
+}
+
+/// Ends a connection that cannot be served, with an answer.
+pub(super) async fn turn_away(
+    begun: Begun,
+    status: StatusCode,
+    advice: &'static str,
+) -> io::Result<()> {
+    let mut connection = Connection::from(begun);
+    connection.refuse(status, Some(advice));
+    connection.close().await
+}
+
+impl From<Begun> for Connection {
+    fn from(begun: Begun) -> Self {
+        let Begun {
+            shared,
+            client,
+            transport,
+            input,
+            counted,
+        } = begun;
+        Self {
+            shared,
+            client,
+            wire: transport.into(),
+            input,
+            output: BytesMut::new(),
+            counted,
+        }
     }
 }
 
@@ -93,32 +104,40 @@ impl Connection {
                 Ok(head) => self.answer(head).await?,
                 Err(NoRequest::Silence) => return Ok(()),
                 Err(NoRequest::Late) => {
-                    self.refuse(StatusCode::REQUEST_TIMEOUT);
+                    self.refuse(StatusCode::REQUEST_TIMEOUT, None);
                     Next::Close
                 }
                 Err(NoRequest::Refused(refusal)) => {
                     let (client, status) = (&self.client, refusal.status.as_u16());
                     tracing::debug!(%client, "refused with {status}: {}", refusal.reason);
-                    self.refuse(refusal.status);
+                    self.refuse(refusal.status, None);
                     Next::Close
                 }
             };
             if next == Next::Cut {
                 return Ok(());
             }
+            if matches!(next, Next::Close) {
+                return self.close().await;
+            }
             self.wire.write(&mut self.output, &[]).await?;
             // What arrived unasked would make the kernel drop the response: it is waited for then.
-            let leaves = next == Next::Leave && !self.wire.fill_now(&mut self.input);
-            if leaves {
-                return Ok(());
-            }
-            if next != Next::Reuse {
-                self.counted.close();
-                self.wire.linger().await;
-                return Ok(());
+            if next == Next::Leave {
+                return match self.wire.fill_now(&mut self.input) {
+                    false => Ok(()),
+                    true => self.close().await,
+                };
             }
             first = false;
         }
+    }
+
+    /// Says the last word and closes politely.
+    async fn close(&mut self) -> io::Result<()> {
+        self.wire.write(&mut self.output, &[]).await?;
+        self.counted.close();
+        self.wire.linger().await;
+        Ok(())
     }
 
     async fn answer(&mut self, head: Head) -> io::Result<Next> {
@@ -135,7 +154,7 @@ impl Connection {
             &mut self.output,
             (head.version, is_head, head.keep_alive),
         );
-        let request = request(head, &self.client);
+        let request = request(head, &self.client, incoming.is_empty());
         let outcome = answer(&self.shared, request, &mut incoming, &mut outgoing).await?;
         let is_end = incoming.is_end();
         Ok(match (outcome, outgoing.keeps_connection()) {
@@ -152,10 +171,17 @@ impl Connection {
     }
 
     /// Puts an answer of our own into the output; the connection closes after it.
-    fn refuse(&mut self, status: StatusCode) {
+    fn refuse(&mut self, status: StatusCode, advice: Option<&'static str>) {
         let date = self.shared.date();
-        let server = Some(SERVER);
-        refuse(&mut self.output, status, false, &date, server, false, None);
+        let page = ErrorPage {
+            status,
+            advice,
+            retry_after: None,
+            head_request: false,
+            date: &date,
+            server: self.shared.server,
+        };
+        page.encode(&mut self.output);
     }
 
     /// Reads the next head. A connection may be idle before it; once it has begun it has a deadline.
@@ -235,7 +261,8 @@ impl Connection {
     }
 }
 
-fn request(head: Head, client: &Client) -> Request {
+/// `asks` says whether a client that waits to be asked for the body really does so.
+fn request(head: Head, client: &Client, asks: bool) -> Request {
     let (mut parts, ()) = http::Request::new(()).into_parts();
     parts.uri = head.uri(client.scheme.clone());
     parts.version = head.version.into();
@@ -245,6 +272,6 @@ fn request(head: Head, client: &Client) -> Request {
         parts,
         authority: head.authority,
         framing: head.framing,
-        expects_continue: head.expect_continue,
+        expects_continue: head.expect_continue && asks,
     }
 }

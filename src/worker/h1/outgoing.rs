@@ -5,10 +5,11 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 
+use crate::http::error_page::ErrorPage;
 use crate::http::head::Version;
-use crate::http::response::{BodyLength, ResponseError, ResponseHead, refuse};
+use crate::http::response::{BodyLength, CONTINUE, ResponseError, ResponseHead};
 use crate::http::response_body::BodyEncoder;
-use crate::worker::shared::{SERVER, Shared};
+use crate::worker::shared::Shared;
 use crate::worker::side::{self, Unsent};
 use crate::worker::wire::Wire;
 
@@ -62,6 +63,11 @@ impl<'a> Outgoing<'a> {
 }
 
 impl side::Outgoing for Outgoing<'_> {
+    async fn invite(&mut self) -> io::Result<()> {
+        let mut invitation = BytesMut::from(CONTINUE);
+        self.wire.write(&mut invitation, &[]).await
+    }
+
     fn head(
         &mut self,
         head: &http::response::Parts,
@@ -75,7 +81,7 @@ impl side::Outgoing for Outgoing<'_> {
             keep_alive: self.keep_alive && self.shared.keeps_connections(),
             body,
             date: &self.shared.date(),
-            server: Some(SERVER),
+            server: self.shared.server,
         };
         self.encoder = Some(head.encode(self.output)?);
         Ok(())
@@ -128,14 +134,14 @@ impl side::Outgoing for Outgoing<'_> {
         // What there is of an app's response was not written.
         self.output.clear();
         let date = self.shared.date();
-        refuse(
-            self.output,
+        let page = ErrorPage {
             status,
-            false,
-            &date,
-            Some(SERVER),
-            self.head_only,
+            advice: None,
             retry_after,
-        );
+            head_request: self.head_only,
+            date: &date,
+            server: self.shared.server,
+        };
+        page.encode(self.output);
     }
 }

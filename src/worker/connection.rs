@@ -1,0 +1,164 @@
+//! Defines how a connection begins: TLS, if it is spoken, and the choice of a protocol.
+
+use std::io;
+use std::rc::Rc;
+
+use http::StatusCode;
+use http::uri::Scheme;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::server::TlsStream;
+
+use super::buffer::Buffer;
+use super::client::Client;
+use super::shared::{Counted, Shared};
+use super::socket::{Socket, Transport};
+use super::wire::Wire;
+use super::{h1, h2};
+use crate::config::{Http2Cleartext, HttpProtocols};
+use crate::sys::stream::Stream;
+use crate::sys::watch::watch;
+use crate::tls;
+
+/// The first byte of whoever speaks TLS: the type of a handshake's record (RFC 8446 section 5.1).
+const HANDSHAKE: u8 = 22;
+/// How a client begins that speaks HTTP/2 (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What to do in place of plain HTTP.
+const SPEAK_TLS: &str = "this port speaks TLS, use https";
+/// What to do in place of HTTP/1.1.
+const SPEAK_H2: &str = "this port speaks HTTP/2 alone";
+
+/// A connection that has begun.
+pub(super) struct Begun {
+    pub(super) shared: Rc<Shared>,
+    pub(super) client: Client,
+    pub(super) transport: Transport,
+    /// What the client has sent already.
+    pub(super) input: Buffer,
+    pub(super) counted: Counted,
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve(shared: Rc<Shared>, stream: Stream, counted: Counted) {
+    let client = Client {
+        peer: stream.peer(),
+        scheme: if shared.tls.is_some() {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
+        },
+    };
+    let socket = match watch(stream) {
+        Ok(stream) => Socket(stream),
+        Err(error) => return tracing::warn!("cannot watch a connection: {error}"),
+    };
+    let for_log = client.clone();
+    if let Err(error) = begin(shared, client, socket, counted).await {
+        tracing::debug!(client = %for_log, "connection lost: {error}");
+    }
+}
+
+async fn begin(
+    shared: Rc<Shared>,
+    client: Client,
+    socket: Socket,
+    counted: Counted,
+) -> io::Result<()> {
+    let deadline = Instant::now() + shared.head_timeout;
+    let mut input = Buffer::default();
+    let hands = timeout_at(deadline, shake_hands(&shared, socket)).await;
+    let (mut transport, mut protocol) = match hands.map_err(|_| io::ErrorKind::TimedOut)?? {
+        Hands::Shaken(stream) => {
+            let protocol = chosen(&shared, stream.get_ref().1.alpn_protocol());
+            (Transport::Tls(stream), protocol)
+        }
+        Hands::Plain(socket) if shared.tls.is_some() => {
+            (Transport::Plain(socket), Protocol::Neither(SPEAK_TLS))
+        }
+        Hands::Plain(socket) => (Transport::Plain(socket), Protocol::H1),
+    };
+    let cleartext = shared.http2.cleartext == Http2Cleartext::PriorKnowledge;
+    if cleartext && shared.tls.is_none() {
+        let wire = Wire::from(transport);
+        let begins = timeout_at(deadline, begins_with_preface(&wire, &mut input)).await;
+        if begins.map_err(|_| io::ErrorKind::TimedOut)?? {
+            protocol = Protocol::H2;
+        }
+        transport = wire.into();
+    }
+    let begun = Begun {
+        shared,
+        client,
+        transport,
+        input,
+        counted,
+    };
+    match protocol {
+        Protocol::H1 => h1::serve(begun).await,
+        Protocol::H2 => h2::serve(begun).await,
+        Protocol::Neither(advice) => h1::turn_away(begun, StatusCode::BAD_REQUEST, advice).await,
+    }
+}
+
+/// What is spoken on a connection.
+enum Protocol {
+    H1,
+    H2,
+    /// Nothing that is spoken here: the client is told what to do.
+    Neither(&'static str),
+}
+
+/// The protocol that was agreed on with TLS (RFC 7301); without an agreement it is HTTP/1.1.
+fn chosen(shared: &Shared, agreed: Option<&[u8]>) -> Protocol {
+    match agreed {
+        Some(tls::ALPN_H2) => Protocol::H2,
+        None if shared.http_protocols == HttpProtocols::H2 => Protocol::Neither(SPEAK_H2),
+        Some(_) | None => Protocol::H1,
+    }
+}
+
+/// Reads until it is clear whether the client begins as one that speaks HTTP/2 does.
+async fn begins_with_preface(wire: &Wire, input: &mut Buffer) -> io::Result<bool> {
+    loop {
+        let data = input.data();
+        let known = data.len().min(PREFACE.len());
+        if data[..known] != PREFACE[..known] {
+            return Ok(false);
+        }
+        if known == PREFACE.len() {
+            return Ok(true);
+        }
+        if !wire.fill(input).await? {
+            return Ok(false);
+        }
+    }
+}
+
+/// What came of a handshake.
+enum Hands {
+    /// TLS is spoken.
+    Shaken(Box<TlsStream<Socket>>),
+    /// The client speaks something else.
+    Plain(Socket),
+}
+
+async fn shake_hands(shared: &Shared, socket: Socket) -> io::Result<Hands> {
+    let Some(acceptor) = &shared.tls else {
+        return Ok(Hands::Plain(socket));
+    };
+    loop {
+        let mut ready = socket.0.readable().await?;
+        match ready.get_inner().peek() {
+            Ok(None) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(Some(HANDSHAKE)) => break,
+            Ok(Some(_)) => {
+                drop(ready);
+                return Ok(Hands::Plain(socket));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+            Err(error) => return Err(error),
+        }
+    }
+    let stream = acceptor.accept(socket).await?;
+    Ok(Hands::Shaken(Box::new(stream)))
+}

@@ -1,0 +1,190 @@
+//! Defines a response of HTTP/2 on its way out.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, SendStream};
+use http::{Response, StatusCode};
+
+use crate::http::error_page::ErrorPage;
+use crate::http::head::Version;
+use crate::http::response::{BodyLength, ResponseError, ResponseHead};
+use crate::http::response_body::BodyEncoder;
+use crate::worker::shared::Shared;
+use crate::worker::side::{self, Unsent};
+use crate::worker::wire::in_time;
+
+/// See [`side::Outgoing`].
+pub(super) struct Outgoing {
+    shared: Rc<Shared>,
+    respond: SendResponse<Bytes>,
+    /// Whether the request was HEAD.
+    head_request: bool,
+    /// A head that is held back.
+    head: Option<Response<()>>,
+    body: Option<SendStream<Bytes>>,
+    encoder: Option<BodyEncoder>,
+    has_ended: bool,
+}
+
+impl Outgoing {
+    pub(super) fn new(
+        shared: &Rc<Shared>,
+        respond: SendResponse<Bytes>,
+        head_request: bool,
+    ) -> Self {
+        Self {
+            shared: Rc::clone(shared),
+            respond,
+            head_request,
+            head: None,
+            body: None,
+            encoder: None,
+            has_ended: false,
+        }
+    }
+
+    /// Lets the client see that no more will come of a response that has begun, or of none.
+    pub(super) fn cut(&mut self) {
+        match &mut self.body {
+            Some(body) => body.send_reset(Reason::INTERNAL_ERROR),
+            None => self.respond.send_reset(Reason::INTERNAL_ERROR),
+        }
+    }
+
+    fn send_head(&mut self, is_all: bool) -> io::Result<()> {
+        if let Some(head) = self.head.take() {
+            let body = self.respond.send_response(head, is_all).map_err(lost)?;
+            self.body = Some(body);
+            self.has_ended = is_all;
+        }
+        Ok(())
+    }
+
+    fn send_end(&mut self) -> io::Result<()> {
+        self.send_head(true)?;
+        if let Some(body) = self.body.as_mut().filter(|_| !self.has_ended) {
+            body.send_data(Bytes::new(), true).map_err(lost)?;
+            self.has_ended = true;
+        }
+        Ok(())
+    }
+
+    /// Sends a piece as the client has room for it.
+    async fn send(&mut self, mut data: Bytes, is_last: bool) -> io::Result<()> {
+        self.send_head(false)?;
+        let Some(body) = &mut self.body else {
+            return Ok(());
+        };
+        while !data.is_empty() {
+            body.reserve_capacity(data.len());
+            let room = poll_fn(|cx| body.poll_capacity(cx));
+            let room = in_time(async { room.await.transpose().map_err(lost) }).await?;
+            let room = room.ok_or(io::ErrorKind::BrokenPipe)?;
+            let piece = data.split_to(room.min(data.len()));
+            let ends = is_last && data.is_empty();
+            body.send_data(piece, ends).map_err(lost)?;
+            self.has_ended = ends;
+        }
+        Ok(())
+    }
+}
+
+impl side::Outgoing for Outgoing {
+    async fn invite(&mut self) -> io::Result<()> {
+        let mut invitation = Response::new(());
+        *invitation.status_mut() = StatusCode::CONTINUE;
+        self.respond.send_informational(invitation).map_err(lost)
+    }
+
+    fn head(
+        &mut self,
+        head: &http::response::Parts,
+        body: BodyLength,
+    ) -> Result<(), ResponseError> {
+        let head = ResponseHead {
+            status: head.status,
+            headers: &head.headers,
+            version: Version::Http2,
+            head_request: self.head_request,
+            keep_alive: true,
+            body,
+            date: &self.shared.date(),
+            server: self.shared.server,
+        };
+        let (response, encoder) = head.response()?;
+        (self.head, self.encoder) = (Some(response), Some(encoder));
+        Ok(())
+    }
+
+    async fn data(&mut self, data: Bytes) -> Result<(), Unsent> {
+        let encoder = self.encoder.as_mut().ok_or(ResponseError::BodyEnded)?;
+        let is_sent = encoder.encode(data.len())?.send();
+        let is_last = encoder.remaining() == Some(0);
+        if is_sent {
+            self.send(data, is_last).await?;
+        }
+        Ok(())
+    }
+
+    async fn end(&mut self) -> Result<(), Unsent> {
+        let encoder = self.encoder.as_mut().ok_or(ResponseError::BodyEnded)?;
+        encoder.finish()?;
+        Ok(self.send_end()?)
+    }
+
+    fn holds_back(&self) -> bool {
+        self.head.is_some()
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        self.send_head(false)
+    }
+
+    fn has_begun(&self) -> bool {
+        self.body.is_some()
+    }
+
+    async fn gone(&mut self) -> io::Error {
+        let reset = match &mut self.body {
+            Some(body) => poll_fn(|cx| body.poll_reset(cx)).await,
+            None => poll_fn(|cx| self.respond.poll_reset(cx)).await,
+        };
+        match reset {
+            Ok(reason) => lost(reason.into()),
+            Err(error) => lost(error),
+        }
+    }
+
+    fn refuse(&mut self, status: StatusCode, retry_after: Option<u64>) {
+        let date = self.shared.date();
+        let page = ErrorPage {
+            status,
+            advice: None,
+            retry_after,
+            head_request: self.head_request,
+            date: &date,
+            server: self.shared.server,
+        };
+        let (response, text) = page.response();
+        self.head = Some(response);
+        // A client that is gone needs no answer.
+        let _ = self.send_head(text.is_empty());
+        if let Some(body) = self.body.as_mut().filter(|_| !text.is_empty()) {
+            // It waits for room by itself, and is short.
+            let _ = body.send_data(text, true);
+        }
+    }
+}
+
+fn lost(error: h2::Error) -> io::Error {
+    match error.is_io() {
+        true => error
+            .into_io()
+            .unwrap_or_else(|| io::ErrorKind::Other.into()),
+        false => io::Error::other(error),
+    }
+}
