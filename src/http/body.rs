@@ -48,6 +48,10 @@ enum State {
     /// In whitespace after the digits, which only an extension may follow.
     SizeBlank,
     Extension,
+    /// In a quoted string of an extension, where no line ends.
+    Quoted,
+    /// After a backslash in a quoted string.
+    QuotedPair,
     SizeLineFeed,
     /// Chunked: bytes of this chunk still to come, more than zero.
     Data(u64),
@@ -108,6 +112,8 @@ impl BodyDecoder {
             State::Size
             | State::SizeBlank
             | State::Extension
+            | State::Quoted
+            | State::QuotedPair
             | State::SizeLineFeed
             | State::Data(_)
             | State::DataReturn
@@ -173,7 +179,9 @@ impl BodyDecoder {
     fn advance(&mut self, state: State, byte: u8) -> Result<State, Refusal> {
         match state {
             State::Size => self.size_byte(byte),
-            State::SizeBlank | State::Extension => self.extension_byte(state, byte),
+            State::SizeBlank | State::Extension | State::Quoted | State::QuotedPair => {
+                self.extension_byte(state, byte)
+            }
             State::SizeLineFeed => {
                 line_feed(byte)?;
                 Ok(self.start_chunk())
@@ -210,21 +218,26 @@ impl BodyDecoder {
     }
 
     /// A byte of a chunk extension, which is read over (RFC 9112 section 7.1.1). Whitespace after
-    /// the size is part of one, so a size that only whitespace follows is malformed.
+    /// the size is part of one, so a size that only whitespace follows is malformed. A line end in
+    /// a quoted string ends the line for some and not for others, so it is refused.
     fn extension_byte(&mut self, state: State, byte: u8) -> Result<State, Refusal> {
         if byte == b'\r' && state == State::Extension {
             return Ok(State::SizeLineFeed);
         }
-        let next = match byte {
-            b';' => State::Extension,
-            b' ' | b'\t' => state,
-            _ if is_control(byte) && byte != b'\r' => {
-                return Err(Refusal::bad_request(
-                    "control character in a chunk size line",
-                ));
-            }
-            _ if state == State::Extension => state,
-            _ => return Err(Refusal::bad_request("malformed chunk size")),
+        let quoted = matches!(state, State::Quoted | State::QuotedPair);
+        if is_control(byte) && (quoted || byte != b'\r') {
+            return Err(Refusal::bad_request(
+                "control character in a chunk size line",
+            ));
+        }
+        let next = match (state, byte) {
+            (State::SizeBlank, b' ' | b'\t') => State::SizeBlank,
+            (State::SizeBlank, b';') => State::Extension,
+            (State::SizeBlank, _) => return Err(Refusal::bad_request("malformed chunk size")),
+            (State::Quoted, b'\\') => State::QuotedPair,
+            (State::Quoted, b'"') => State::Extension,
+            (State::Quoted | State::QuotedPair, _) | (_, b'"') => State::Quoted,
+            _ => State::Extension,
         };
         self.line += 1;
         self.section += 1;
@@ -367,7 +380,7 @@ mod tests {
 
     #[test]
     fn good_chunks() {
-        let cases: [(&[u8], &[u8]); 12] = [
+        let cases: [(&[u8], &[u8]); 13] = [
             (b"0\r\n\r\n", b""),
             (b"000\r\n\r\n", b""),
             (b"3\r\nabc\r\n0\r\n\r\n", b"abc"),
@@ -379,6 +392,7 @@ mod tests {
             (b"0000000000000001\r\na\r\n0\r\n\r\n", b"a"),
             (b"1;a\r\na\r\n0;b=\"c;d\"\r\n\r\n", b"a"),
             (b"1 \t; a = b\r\na\r\n0\r\n\r\n", b"a"),
+            (b"1;a=\"\\\"\\\\\";b\r\na\r\n0\r\n\r\n", b"a"),
             (b"0\r\na: b\r\n\r\n", b""),
             (b"0\r\na:\r\nb:\t \xff\r\n\r\n", b""),
             (b"0\r\na:2345678\r\n\r\n", b""),
@@ -396,7 +410,7 @@ mod tests {
 
     #[test]
     fn bad_chunks() {
-        let bad: [&[u8]; 32] = [
+        let bad: [&[u8]; 34] = [
             b"\r\n",
             b"\n",
             b" 1\r\n",
@@ -419,6 +433,8 @@ mod tests {
             b"1;\0\r\n",
             b"1;\x7f\r\n",
             b"1;\"\n\"\r\n",
+            b"1;a=\"\r\n",
+            b"1;a=\"\\\r\n",
             b"1\r\nab",
             b"1\r\na\n",
             b"1\r\na0\r\n\r\n",

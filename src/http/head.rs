@@ -250,7 +250,8 @@ fn build(request: &httparse::Request<'_, '_>, head: &[u8]) -> Result<Head, Refus
     let version = match request.version {
         Some(1) => Version::Http11,
         Some(0) => Version::Http10,
-        Some(_) | None => return Err(Refusal::version()),
+        // The scanner has refused every other version.
+        Some(_) | None => return Err(INCOMPLETE),
     };
     let method = Method::from_bytes(method.as_bytes())
         .map_err(|_| Refusal::bad_request("malformed method"))?;

@@ -28,3 +28,5 @@ pub mod target;
 mod corpus_tests;
 #[cfg(test)]
 mod property_tests;
+#[cfg(test)]
+mod replay;

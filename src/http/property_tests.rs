@@ -7,9 +7,10 @@ use http::uri::Scheme;
 use http::{HeaderMap, StatusCode};
 
 use super::body::{BodyDecoder, Step};
-use super::corpus_tests::{corpus, replay};
+use super::corpus_tests::corpus;
 use super::head::{Framing, HeadScanner, Version, parse};
 use super::limits::Limits;
+use super::replay::replay;
 use super::response::{BodyLength, ResponseHead};
 
 /// SplitMix64: small, and the same numbers everywhere.

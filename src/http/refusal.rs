@@ -59,10 +59,10 @@ impl Refusal {
     }
 
     /// 505: another protocol version (RFC 9110 section 15.6.6).
-    pub(super) const fn version() -> Self {
+    pub(super) const fn version(reason: &'static str) -> Self {
         Self {
             status: StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            reason: "version is neither HTTP/1.0 nor HTTP/1.1",
+            reason,
         }
     }
 }

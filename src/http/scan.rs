@@ -7,6 +7,11 @@
 use super::limits::{EMPTY_LINES_MAX, Limits};
 use super::refusal::Refusal;
 
+/// The first byte of a TLS connection, whose first record is a handshake (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+/// The first line that a client of HTTP/2 sends (RFC 9113 section 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
+
 /// Where the head ends and what it holds, as far as lines tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Extent {
@@ -101,7 +106,12 @@ impl Scan {
             return Ok(());
         }
         if is_control(byte) {
-            return Err(Refusal::bad_request("control character in the head"));
+            let first = line.is_empty() && !self.after_request_line;
+            return Err(Refusal::bad_request(if first && byte == TLS_HANDSHAKE {
+                "TLS where HTTP was expected"
+            } else {
+                "control character in the head"
+            }));
         }
         if !self.after_request_line {
             return if line.len() < bounds.line {
@@ -177,6 +187,9 @@ pub(super) fn is_control(byte: u8) -> bool {
 /// with one space between them, and a version that is spoken here (RFC 9112 section 3).
 fn check_request_line(line: &[u8]) -> Result<(), Refusal> {
     const SHAPE: Refusal = Refusal::bad_request("request line is not method, target, version");
+    if line == HTTP2_PREFACE {
+        return Err(Refusal::version("HTTP/2 where HTTP/1.1 was expected"));
+    }
     let mut parts = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
@@ -191,7 +204,7 @@ fn check_request_line(line: &[u8]) -> Result<(), Refusal> {
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
-            Err(Refusal::version())
+            Err(Refusal::version("version is neither HTTP/1.0 nor HTTP/1.1"))
         }
         _ => Err(Refusal::bad_request("malformed version")),
     }
