@@ -29,4 +29,4 @@ mod corpus_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]
-mod replay;
+pub mod replay;
