@@ -3,14 +3,16 @@
 # compiler is most, are built once for the tests and for the server.
 
 .DELETE_ON_ERROR:
-.PHONY: all test guests unit sdk model soak fmt lint docs deny bench clean
+.PHONY: all test guests unit sdk model differential fuzz soak fmt lint docs deny bench clean
 
 CARGO ?= cargo
 SDK = --locked --manifest-path guest-sdk/rust/Cargo.toml --target-dir tests/guests/target/native
 MODEL = --locked --manifest-path tests/model/Cargo.toml --target-dir target/model
+DIFFERENTIAL = --locked --manifest-path tests/differential/Cargo.toml --target-dir target/differential
+FUZZ = --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz
 ACCEPT = --release --locked --manifest-path benches/accept/Cargo.toml --target-dir target/benches
 # Packages that stand alone: those that are built for wasm, and those that look at the server from outside.
-APART = guest-sdk/rust examples/hello examples/echo tests/guests tests/model benches/accept
+APART = guest-sdk/rust examples/hello examples/echo tests/guests tests/model tests/differential fuzz benches/accept
 
 CARGO_DENY_VERSION = 0.20.2
 CARGO_DENY = .tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
@@ -18,7 +20,7 @@ CARGO_DENY = .tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 all:
 	$(CARGO) build --release --locked
 
-test: guests unit sdk model
+test: guests unit sdk model differential
 
 guests:
 	tests/guests/build all
@@ -32,6 +34,14 @@ sdk:
 model:
 	$(CARGO) test $(MODEL)
 
+# Beside hyper, and nginx where it is installed.
+differential:
+	$(CARGO) test $(DIFFERENTIAL) --test differential -- --nocapture
+
+# FUZZ_SECONDS for each target, all of them at the same time.
+fuzz:
+	fuzz/run
+
 # `make test` has the short one.
 soak: guests
 	SOAK=long $(CARGO) test --release --locked --test soak -- --nocapture
@@ -44,6 +54,8 @@ lint:
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 	$(CARGO) clippy $(SDK) --all-targets -- -D warnings
 	$(CARGO) clippy $(MODEL) --all-targets -- -D warnings
+	$(CARGO) clippy $(DIFFERENTIAL) --all-targets -- -D warnings
+	$(CARGO) clippy $(FUZZ) --all-targets -- -D warnings
 	$(CARGO) clippy $(ACCEPT) --all-targets -- -D warnings
 
 docs:
