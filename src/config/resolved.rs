@@ -157,6 +157,8 @@ pub struct Config {
     pub reload_extra_files: Vec<PathBuf>,
     /// Time that a client has to send a whole request head.
     pub head_timeout: Duration,
+    /// Bytes of a request's body in a second, at least, or `None` if it may be slow.
+    pub min_body_rate: Option<u64>,
     /// Longest request line in bytes.
     pub limit_request_line: u32,
     /// Most header fields of a request.
@@ -282,6 +284,7 @@ impl Config {
             reload: false,
             reload_extra_files: Vec::new(),
             head_timeout: Duration::ZERO,
+            min_body_rate: None,
             limit_request_line: 0,
             limit_request_fields: 0,
             limit_request_field_size: 0,

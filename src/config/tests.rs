@@ -174,25 +174,13 @@ fn the_defaults() {
         reload: false,
         reload_extra_files: Vec::new(),
         head_timeout: Duration::from_secs(10),
+        min_body_rate: Some(240),
         limit_request_line: 4094,
         limit_request_fields: 100,
         limit_request_field_size: 8190,
         server_header: true,
-        tls: Tls {
-            certfile: Vec::new(),
-            keyfile: Vec::new(),
-            ca_certs: None,
-            cert_reqs: CertReqs::None,
-            min_version: TlsVersion::Tls12,
-            http_protocols: HttpProtocols::H2H1,
-        },
-        http2: Http2 {
-            cleartext: Http2Cleartext::Off,
-            max_concurrent_streams: 100,
-            initial_window_size: 65_535,
-            max_frame_size: 16_384,
-            max_header_list_size: 65_536,
-        },
+        tls: tls_by_default(),
+        http2: http2_by_default(),
         log_level: LogLevel::Info,
         error_logfile: None,
         cache_dir: Some("/cache/rgunicorn".into()),
@@ -211,6 +199,27 @@ fn the_defaults() {
     };
     assert_eq!(config, expect);
     reads_back(config);
+}
+
+fn tls_by_default() -> Tls {
+    Tls {
+        certfile: Vec::new(),
+        keyfile: Vec::new(),
+        ca_certs: None,
+        cert_reqs: CertReqs::None,
+        min_version: TlsVersion::Tls12,
+        http_protocols: HttpProtocols::H2H1,
+    }
+}
+
+fn http2_by_default() -> Http2 {
+    Http2 {
+        cleartext: Http2Cleartext::Off,
+        max_concurrent_streams: 100,
+        initial_window_size: 65_535,
+        max_frame_size: 16_384,
+        max_header_list_size: 65_536,
+    }
 }
 
 fn only_app_by_default(origins: resolved::Origins) -> App {

@@ -101,6 +101,7 @@ fn describe(head: &Head) -> String {
     let version = match head.version {
         Version::Http10 => "1.0",
         Version::Http11 => "1.1",
+        Version::Http2 => "2",
     };
     let framing = match head.framing {
         Framing::None => "none".to_owned(),

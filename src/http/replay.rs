@@ -88,6 +88,7 @@ impl Request {
         let version = match head.version {
             Version::Http10 => "HTTP/1.0",
             Version::Http11 => "HTTP/1.1",
+            Version::Http2 => "HTTP/2",
         };
         let path = &head.path_and_query;
         let mut out = format!("{} {origin}{path} {version}\r\n", head.method).into_bytes();

@@ -340,8 +340,6 @@ fn decimal(mut value: u64, digits: &mut [u8; DECIMAL_BYTES]) -> &[u8] {
 mod tests {
     use super::*;
 
-    const NOW: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
-
     fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {

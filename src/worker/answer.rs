@@ -125,7 +125,7 @@ pub(super) async fn answer(
     if request.expects_continue {
         outgoing.invite().await?;
     }
-    let mut pump = Pump::new(incoming, limit);
+    let mut pump = Pump::new(incoming, limit, shared.min_body_rate);
     let (body, chunks) = match body(&asked, request.framing, &mut pump).await {
         Ok(body) => body,
         Err(over) => return explain(&asked, over, outgoing),

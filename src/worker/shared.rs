@@ -51,6 +51,8 @@ pub(super) struct Shared {
     pub(super) server: Option<&'static str>,
     pub(super) keep_alive: Duration,
     pub(super) head_timeout: Duration,
+    /// Bytes of a request's body in a second, at least.
+    pub(super) min_body_rate: Option<u64>,
     pub(super) room: Room,
     pub(super) heartbeat: Heartbeat,
     pub(super) draining: Cell<bool>,
@@ -93,6 +95,7 @@ impl Shared {
             server: config.server_header.then_some(SERVER),
             keep_alive: config.keep_alive,
             head_timeout: config.head_timeout,
+            min_body_rate: config.min_body_rate,
             room,
             heartbeat,
             draining: Cell::new(false),

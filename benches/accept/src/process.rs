@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -86,6 +87,20 @@ impl Sub for Usage {
 
 fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| path.display().to_string())
+}
+
+/// The proportional set size of a process, in KiB.
+pub(crate) fn memory(pid: i32) -> Result<u64> {
+    let text = read(Path::new(&format!("/proc/{pid}/smaps_rollup")))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    Ok(number.context("no proportional set size")?.parse()?)
+}
+
+/// Lets this process have as many files open as it ever may.
+pub(crate) fn open_more_files() -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("cannot open more files")
 }
 
 pub(crate) fn children(pid: i32) -> Result<Vec<i32>> {

@@ -80,6 +80,8 @@ pub(crate) struct Setup {
     pub(crate) accept: Accept,
     /// Whether the kernel keeps a connection until its first bytes are there.
     pub(crate) defer: bool,
+    /// Whether a worker holds more connections than usual, and lets clients take their time.
+    pub(crate) crowd: bool,
 }
 
 impl Setup {
@@ -91,7 +93,10 @@ impl Setup {
         let workers = self.workers.to_string();
         let words = ["-w", &workers, "-k", kind, "--accept", self.accept.name()];
         let defer = self.defer.then_some("--defer-accept");
-        words.into_iter().chain(defer).map(str::to_owned).collect()
+        let crowd = ["--worker-connections", "10000", "--head-timeout", "3600"];
+        let crowd = crowd.into_iter().filter(|_| self.crowd);
+        let all = words.into_iter().chain(defer).chain(crowd);
+        all.map(str::to_owned).collect()
     }
 
     fn component(&self) -> &'static str {

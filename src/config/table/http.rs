@@ -40,6 +40,18 @@ pub(super) static SETTINGS: &[Setting] = &[
     ),
     setting(
         Group::Http,
+        "min-body-rate",
+        "240",
+        Scope::Server(Kind::Limit {
+            at: |config| &mut config.min_body_rate,
+            range: 0..=1_000_000_000,
+        }),
+        "Bytes of a request's body that a client must send in a second, on average and beyond the \
+         first 5 seconds of waiting for it. A slower one gets 408, or is cut off if its response \
+         has begun. 0: it may take as long as the app's timeout allows.",
+    ),
+    setting(
+        Group::Http,
         "limit-request-line",
         "4094",
         Scope::Server(Kind::Count {

@@ -101,7 +101,8 @@ impl Connection {
             // A worker that never runs out of connections is alive, though it never sleeps.
             self.shared.heartbeat.beat();
             let next = match self.read_head(first).await {
-                Ok(head) => self.answer(head).await?,
+                // In a box, or every idle connection had room for it.
+                Ok(head) => Box::pin(self.answer(head)).await?,
                 Err(NoRequest::Silence) => return Ok(()),
                 Err(NoRequest::Late) => {
                     self.refuse(StatusCode::REQUEST_TIMEOUT, None);

@@ -23,6 +23,7 @@ const SETUP: Setup = Setup {
     workers: 8,
     accept: Accept::Auto,
     defer: false,
+    crowd: false,
 };
 const KILLED: usize = SETUP.workers / 4;
 const CONNECTIONS: u64 = 800;

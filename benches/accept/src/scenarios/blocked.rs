@@ -18,6 +18,7 @@ const SETUP: Setup = Setup {
     workers: 2,
     accept: Accept::Auto,
     defer: false,
+    crowd: false,
 };
 /// Time that the long request takes, in milliseconds.
 const LONG_MS: u64 = 2000;

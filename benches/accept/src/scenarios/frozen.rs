@@ -17,6 +17,7 @@ const SETUP: Setup = Setup {
     workers: 4,
     accept: Accept::Auto,
     defer: false,
+    crowd: false,
 };
 const PER_SECOND: f64 = 500.0;
 /// What has no answer after so long is stuck.

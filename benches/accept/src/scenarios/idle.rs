@@ -18,6 +18,7 @@ const SETUP: Setup = Setup {
     workers: 8,
     accept: Accept::Auto,
     defer: false,
+    crowd: false,
 };
 /// Time in which what belongs to the start comes to an end.
 const SETTLE: Duration = Duration::from_secs(2);

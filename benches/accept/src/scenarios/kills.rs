@@ -18,6 +18,7 @@ const SETUP: Setup = Setup {
     workers: 8,
     accept: Accept::Auto,
     defer: false,
+    crowd: false,
 };
 const PATH: &str = "/?ms=5";
 const PER_SECOND: f64 = 800.0;

@@ -6,6 +6,7 @@ use crate::bench::{Bench, Report};
 
 mod balance;
 mod blocked;
+mod crowd;
 mod frozen;
 mod idle;
 mod kills;
@@ -20,7 +21,7 @@ pub(crate) struct Scenario {
     pub(crate) run: fn(&Bench) -> Result<Report>,
 }
 
-pub(crate) const SCENARIOS: [Scenario; 8] = [
+pub(crate) const SCENARIOS: [Scenario; 9] = [
     Scenario {
         name: "spurious",
         what: "a new connection for each request, at several rates",
@@ -60,5 +61,10 @@ pub(crate) const SCENARIOS: [Scenario; 8] = [
         name: "frozen",
         what: "requests that wait for a worker that stands still",
         run: frozen::run,
+    },
+    Scenario {
+        name: "crowd",
+        what: "what thousands of clients cost who do next to nothing",
+        run: crowd::run,
     },
 ];

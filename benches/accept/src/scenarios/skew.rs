@@ -16,6 +16,7 @@ const SETUP: Setup = Setup {
     workers: 8,
     accept: Accept::Auto,
     defer: false,
+    crowd: false,
 };
 const FAST_MS: f64 = 1.0;
 const SLOW_MS: f64 = 50.0;

@@ -18,6 +18,7 @@ const SETUP: Setup = Setup {
     workers: 8,
     accept: Accept::Auto,
     defer: false,
+    crowd: false,
 };
 const CONNECTIONS: f64 = 1e6;
 const CONNECTIONS_QUICK: f64 = 2e4;

@@ -17,6 +17,7 @@ const SETUP: Setup = Setup {
     workers: 1,
     accept: Accept::Auto,
     defer: false,
+    crowd: false,
 };
 const WORKERS: [usize; 3] = [1, 8, 32];
 /// Few workers, and many that are not to cost more.
