@@ -318,6 +318,19 @@ fn a_head_that_does_not_come_in_time_is_408() {
 }
 
 #[test]
+fn responses_need_not_name_the_server() {
+    let server = Start::app("hello").start();
+    let named = server.get("/");
+    assert_eq!(named.field("server"), Some("rgunicorn"));
+    let server = Start::app("hello").args(["--server-header=false"]).start();
+    assert_eq!(server.get("/").field("server"), None);
+    let mut client = server.connect();
+    client.send("GET\r\n\r\n");
+    let refused = client.response();
+    assert_eq!((refused.status(), refused.field("server")), (400, None));
+}
+
+#[test]
 fn an_idle_connection_is_closed_after_keep_alive() {
     let server = Start::app("hello").args(["--keep-alive", "0.3"]).start();
     let mut client = server.connect();

@@ -46,6 +46,25 @@ fn the_time_limit_holds_for_a_body_that_does_not_come() {
 }
 
 #[test]
+fn a_body_must_not_come_too_slowly() {
+    // It is waited for before the guest runs, or read by it.
+    for (name, length) in [("app-echo", 10), ("wasi-sink", 1_000_000)] {
+        let server = Start::app(name).args(["--min-body-rate", "1000"]).start();
+        let mut slow = server.connect();
+        slow.send(format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\nabc"
+        ));
+        // Who has sent much may rest: what came has earned time.
+        let mut early = server.connect();
+        early.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n");
+        early.send("a".repeat(59_999));
+        slow.response().is_own(408);
+        early.send("b");
+        assert_eq!(early.response().status(), 200, "{name}");
+    }
+}
+
+#[test]
 fn cpu_time_is_limited_and_a_request_within_it_is_answered() {
     let server = Start::app("app-work")
         .args(["--cpu-timeout", "0.3"])
