@@ -54,8 +54,8 @@ lint:
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 	$(CARGO) clippy $(SDK) --all-targets -- -D warnings
 	$(CARGO) clippy $(MODEL) --all-targets -- -D warnings
-	$(CARGO) clippy $(DIFFERENTIAL) --all-targets -- -D warnings
-	$(CARGO) clippy $(FUZZ) --all-targets -- -D warnings
+	$(CARGO) clippy $(DIFFERENTIAL) --lib --test differential -- -D warnings
+	$(CARGO) clippy $(FUZZ) --lib --bins -- -D warnings
 	$(CARGO) clippy $(ACCEPT) --all-targets -- -D warnings
 
 docs:

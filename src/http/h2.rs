@@ -240,7 +240,8 @@ mod tests {
     fn refused() {
         let long = format!("http://h/{}", "a".repeat(4094));
         let value = "a".repeat(8190);
-        let cases: [(&str, &str, &[(&str, &str)], u16); 12] = [
+        type Fields<'a> = &'a [(&'a str, &'a str)];
+        let cases: [(&str, &str, Fields<'_>, u16); 12] = [
             ("CONNECT", "h:1", &[], 501),
             ("GET", "/", &[], 400),
             ("GET", "*", &[("host", "h")], 400),
