@@ -177,12 +177,12 @@ pub(super) fn parse_length(value: &[u8]) -> Option<u64> {
 
 /// The members of a comma-separated list without the spaces and tabs around them (RFC 9110
 /// section 5.6.1).
-fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(trim)
 }
 
 /// Takes off optional whitespace: space and tab, and nothing else that Unicode or C call so.
-fn trim(mut text: &[u8]) -> &[u8] {
+pub(super) fn trim(mut text: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
         text = rest;
     }

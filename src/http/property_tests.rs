@@ -1,5 +1,6 @@
 //! Defines tests over many made-up inputs. Every failure names the seed that repeats it.
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -9,12 +10,13 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use super::corpus_tests::corpus;
 use super::head::{Framing, Head, HeadScanner, Version, parse};
 use super::limits::Limits;
+use super::proxy_protocol::{self, HEADER_BYTES_MAX, Header, Malformed, Versions};
 use super::replay::{Account, End, Request, decode, encode_chunks, replay};
 use super::response::{BodyLength, ResponseHead};
 use super::target::Target;
 
 /// SplitMix64: small, and the same numbers everywhere.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -25,7 +27,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    pub(super) fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % end as u64).unwrap()
     }
 
@@ -382,4 +384,95 @@ fn feeding_byte_by_byte_is_linear() {
     let (parsed, consumed) = scanner.parse(&head, &limits).unwrap().unwrap();
     assert_eq!((parsed.headers.len(), consumed), (100, head.len()));
     assert!(started.elapsed() < Duration::from_secs(60));
+}
+
+/// A header as a proxy writes it, and what it says.
+fn proxy_header(random: &mut Random) -> (Vec<u8>, Header) {
+    let mut socket = |six: bool| {
+        let octets: [u8; 16] = std::array::from_fn(|_| random.byte());
+        let four = [octets[0], octets[1], octets[2], octets[3]];
+        let address = if six {
+            IpAddr::from(Ipv6Addr::from(octets))
+        } else {
+            IpAddr::from(four)
+        };
+        SocketAddr::new(address, u16::from_be_bytes([octets[4], octets[5]]))
+    };
+    let six = socket(false).port() % 2 == 0;
+    let (source, destination) = (socket(six), socket(six));
+    let header = Header::Relayed {
+        source,
+        destination,
+    };
+    if random.below(2) == 0 {
+        let protocol = if six { "TCP6" } else { "TCP4" };
+        let (from, to) = (source.ip(), destination.ip());
+        let ports = format!("{} {}", source.port(), destination.port());
+        return (
+            format!("PROXY {protocol} {from} {to} {ports}\r\n").into(),
+            header,
+        );
+    }
+    let octets = |socket: SocketAddr| match socket.ip() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    let mut rest = [octets(source), octets(destination)].concat();
+    rest.extend(source.port().to_be_bytes());
+    rest.extend(destination.port().to_be_bytes());
+    rest.extend((0..random.below(300)).map(|_| random.byte()));
+    let mut bytes = b"\r\n\r\n\0\r\nQUIT\n\x21".to_vec();
+    bytes.push(if six { 0x21 } else { 0x11 });
+    bytes.extend(u16::try_from(rest.len()).unwrap().to_be_bytes());
+    bytes.extend(rest);
+    (bytes, header)
+}
+
+/// What is answered when bytes come one after the other.
+fn by_byte(bytes: &[u8]) -> Result<Option<(Header, usize)>, Malformed> {
+    let answers = (0..=bytes.len()).map(|end| proxy_protocol::parse(&bytes[..end], Versions::Any));
+    let mut answers = answers.skip_while(|answer| *answer == Ok(None));
+    answers.next().unwrap_or(Ok(None))
+}
+
+#[test]
+fn what_a_proxy_writes_is_read_however_it_is_cut() {
+    for seed in 0..2000 {
+        let (bytes, header) = proxy_header(&mut Random(seed));
+        let expect = Ok(Some((header, bytes.len())));
+        assert_eq!(by_byte(&bytes), expect, "seed {seed}");
+        let more = [&bytes[..], b"GET / HTTP/1.1\r\n"].concat();
+        let whole = proxy_protocol::parse(&more, Versions::Any);
+        assert_eq!(whole, expect, "seed {seed}");
+    }
+}
+
+#[test]
+fn damaged_proxy_headers_get_one_answer_however_they_are_cut() {
+    let mut refused = 0;
+    for seed in 0..20_000 {
+        let mut random = Random(seed);
+        let (mut bytes, _) = proxy_header(&mut random);
+        let at = random.below(bytes.len());
+        match random.below(3) {
+            0 => bytes[at] = random.byte(),
+            1 => bytes.insert(at, random.byte()),
+            _ => drop(bytes.remove(at)),
+        }
+        bytes.extend((0..random.below(100)).map(|_| random.byte()));
+        let whole = proxy_protocol::parse(&bytes, Versions::Any);
+        assert_eq!(whole, by_byte(&bytes), "seed {seed}");
+        refused += usize::from(whole.is_err());
+    }
+    assert!(refused > 1000, "{refused}");
+}
+
+#[test]
+fn a_proxy_header_is_bounded() {
+    for start in [&b"PROXY UNKNOWN "[..], b"\r\n\r\n\0\r\nQUIT\n\x21\0\x10\0"] {
+        let mut bytes = start.to_vec();
+        bytes.resize(HEADER_BYTES_MAX, b'x');
+        let answer = proxy_protocol::parse(&bytes, Versions::Any);
+        assert_ne!(answer, Ok(None), "{}", start.escape_ascii());
+    }
 }

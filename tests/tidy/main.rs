@@ -42,13 +42,14 @@ const ARROWS: [(&str, &str); 14] = [
 ];
 
 /// Where crates may be used that are not for everybody. The error of wasi:http is the one that a body's stream carries.
-const CONFINED: [(&str, &str); 21] = [
+const CONFINED: [(&str, &str); 22] = [
     ("clap", "src/cli/ src/config/"),
     ("h2", "src/worker/h2/ src/worker/connection.rs src/http/"),
     ("hickory_resolver", "src/host/"),
     ("httparse", "src/http/"),
     ("hyper", "src/host/"),
     ("hyper_util", "src/host/"),
+    ("ipnet", "src/config/ src/http/ src/worker/"),
     ("libc", "src/sys/"),
     ("nix", "src/sys/"),
     ("ring", "src/tls/"),
