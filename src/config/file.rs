@@ -232,11 +232,11 @@ impl Reader<'_> {
         })
     }
 
-    /// One line of a table of environment variables, where any simple value is meant as its text.
+    /// One line of a table of pairs, where any simple value is meant as its text.
     fn pair(&mut self, spelling: &str, key: &Key<'_>, value: &Value<'_>) -> Option<Written> {
         let name = key.get_ref();
         if name.is_empty() || name.contains('=') {
-            let expected = "the name of an environment variable";
+            let expected = "a name to the left of `=`";
             return self.wrong(key, spelling, Problem::invalid(name, expected));
         }
         let Some(text) = plain(value.get_ref()) else {

@@ -10,6 +10,8 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::address::{BindAddress, socket_path};
 use super::choice::Field;
 use super::error::{Origin, Problem};
@@ -20,6 +22,7 @@ use super::number::{
     show_mode, show_seconds, show_size, size, span,
 };
 use super::outbound::OutboundPattern;
+use super::proxies::{field, members, network_text, networks, prefix};
 use super::raw::Entry;
 use super::resolved::LogLevel;
 use super::route::Route;
@@ -109,6 +112,12 @@ pub(super) enum Kind<T: 'static> {
     Dirs { at: At<T, Vec<Dir>> },
     /// Servers to send requests to.
     Outbound { at: At<T, Vec<OutboundPattern>> },
+    /// Addresses and networks.
+    Networks { at: At<T, Vec<IpNet>> },
+    /// Header fields and their values.
+    Fields { at: At<T, Vec<(String, String)>> },
+    /// The beginning of paths, empty for none.
+    Prefix { at: At<T, String> },
 }
 
 /// What the machine and the user's environment supply to settings that are `auto`.
@@ -181,6 +190,17 @@ impl<T: 'static> Kind<T> {
             Self::Outbound { at } => {
                 *at(target) = list(entry, OutboundPattern::parse, |rule| Some(rule.to_string()))?;
             }
+            Self::Networks { at } => {
+                let name = |read: &Vec<IpNet>| read.first().map(network_text);
+                *at(target) = list(&members(entry), networks, name)?.concat();
+            }
+            Self::Fields { at } => {
+                let name = |(name, _): &(String, String)| Some(name.clone());
+                let mut fields = list(&members(entry), field, name)?;
+                fields.sort();
+                *at(target) = fields;
+            }
+            Self::Prefix { at } => *at(target) = single(entry, prefix)?,
         }
         Ok(())
     }
@@ -211,13 +231,11 @@ impl<T: 'static> Kind<T> {
             Self::Paths { at } => toml_list(at(target).iter().map(|path| path.display())),
             Self::Addresses { at } => toml_list(at(target).iter()),
             Self::Routes { at } => toml_list(at(target).iter()),
-            Self::Variables { at } => {
-                let pairs = at(target).iter();
-                let pairs = pairs.map(|(k, v)| format!("{} = {}", toml_string(k), toml_string(v)));
-                format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
-            }
+            Self::Variables { at } | Self::Fields { at } => toml_table(at(target)),
             Self::Dirs { at } => toml_list(at(target).iter()),
             Self::Outbound { at } => toml_list(at(target).iter()),
+            Self::Networks { at } => toml_list(at(target).iter().map(network_text)),
+            Self::Prefix { at } => toml_string(at(target)),
         }
     }
 
@@ -238,13 +256,15 @@ impl<T: 'static> Kind<T> {
             | Self::File { .. }
             | Self::PathOr { .. }
             | Self::Socket { .. }
-            | Self::Cache { .. } => Form::Text,
+            | Self::Cache { .. }
+            | Self::Prefix { .. } => Form::Text,
             Self::Paths { .. }
             | Self::Addresses { .. }
             | Self::Routes { .. }
             | Self::Dirs { .. }
-            | Self::Outbound { .. } => Form::List,
-            Self::Variables { .. } => Form::Pairs,
+            | Self::Outbound { .. }
+            | Self::Networks { .. } => Form::List,
+            Self::Variables { .. } | Self::Fields { .. } => Form::Pairs,
         }
     }
 
@@ -272,6 +292,9 @@ impl<T: 'static> Kind<T> {
             Self::Variables { .. } => "KEY=VALUE",
             Self::Dirs { .. } => "HOST::GUEST[:ro]",
             Self::Outbound { .. } => "URL-PATTERN",
+            Self::Networks { .. } => "ADDRESS",
+            Self::Fields { .. } => "NAME=VALUE",
+            Self::Prefix { .. } => "PATH",
         }
     }
 
@@ -311,6 +334,9 @@ impl<T: 'static> Kind<T> {
             Self::Variables { .. } => "a table, or a list of `KEY=VALUE`".into(),
             Self::Dirs { .. } => "a list of `HOST::GUEST`, `HOST::GUEST:ro`".into(),
             Self::Outbound { .. } => "a list of URL patterns".into(),
+            Self::Networks { .. } => "a list of addresses and networks, or `*`".into(),
+            Self::Fields { .. } => "a table, or a list of `NAME=VALUE`".into(),
+            Self::Prefix { .. } => "a path".into(),
         }
     }
 }
@@ -426,6 +452,12 @@ fn toml_list<V: Display>(values: impl IntoIterator<Item = V>) -> String {
         .into_iter()
         .map(|value| toml_string(&value.to_string()));
     format!("[{}]", values.collect::<Vec<_>>().join(", "))
+}
+
+fn toml_table(pairs: &[(String, String)]) -> String {
+    let pairs = pairs.iter();
+    let pairs = pairs.map(|(key, value)| format!("{} = {}", toml_string(key), toml_string(value)));
+    format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
 }
 
 /// A number as it is, and a number with a unit as a string.

@@ -19,6 +19,7 @@ mod kind;
 mod number;
 mod outbound;
 mod print;
+mod proxies;
 mod raw;
 mod reference;
 mod reload;
@@ -48,6 +49,7 @@ pub use grant::Dir;
 pub use host::{HostPattern, normal_host};
 pub use outbound::{OutboundPattern, Scheme};
 pub use print::AppDescription;
+pub use proxies::{Proxies, ProxyProtocol};
 pub use reference::reference_markdown;
 pub use resolved::{
     AcceptMode, App, AppLimits, Config, LogLevel, MemoryMeasure, UpgradeMode, WorkerClass,

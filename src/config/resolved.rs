@@ -13,6 +13,7 @@ use super::choice::choices;
 use super::error::Origin;
 use super::grant::Dir;
 use super::outbound::OutboundPattern;
+use super::proxies::Proxies;
 use super::route::Route;
 use super::tls::{Http2, Tls};
 
@@ -171,6 +172,8 @@ pub struct Config {
     pub tls: Tls,
     /// How HTTP/2 is spoken.
     pub http2: Http2,
+    /// Which proxies are believed, and what.
+    pub proxies: Proxies,
     /// How much is logged.
     pub log_level: LogLevel,
     /// File that the log is added to, absolute, or `None` for standard error.
@@ -291,6 +294,7 @@ impl Config {
             server_header: false,
             tls: Tls::blank(),
             http2: Http2::blank(),
+            proxies: Proxies::blank(),
             log_level: LogLevel::Trace,
             error_logfile: None,
             cache_dir: None,

@@ -49,7 +49,8 @@ impl fmt::Display for Route {
     }
 }
 
-fn normal_path(path: &str) -> Option<String> {
+/// A path without a slash at its end, or `/`; `None` if it could be written in another way.
+pub(super) fn normal_path(path: &str) -> Option<String> {
     let trimmed = path.strip_suffix('/').unwrap_or(path);
     if trimmed.is_empty() {
         return Some("/".into());

@@ -63,13 +63,14 @@ pub(super) enum Group {
     Http,
     Tls,
     Http2,
+    Proxies,
     Compiling,
     Logging,
     Process,
 }
 
 impl Group {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Apps,
         Self::Rights,
         Self::Limits,
@@ -79,6 +80,7 @@ impl Group {
         Self::Http,
         Self::Tls,
         Self::Http2,
+        Self::Proxies,
         Self::Compiling,
         Self::Logging,
         Self::Process,
@@ -95,6 +97,7 @@ impl Group {
             Self::Http => "HTTP",
             Self::Tls => "TLS",
             Self::Http2 => "HTTP/2",
+            Self::Proxies => "Proxies",
             Self::Compiling => "Compiling",
             Self::Logging => "Logging",
             Self::Process => "Process",

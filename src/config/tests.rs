@@ -181,6 +181,7 @@ fn the_defaults() {
         server_header: true,
         tls: tls_by_default(),
         http2: http2_by_default(),
+        proxies: proxies_by_default(),
         log_level: LogLevel::Info,
         error_logfile: None,
         cache_dir: Some("/cache/rgunicorn".into()),
@@ -219,6 +220,23 @@ fn http2_by_default() -> Http2 {
         initial_window_size: 65_535,
         max_frame_size: 16_384,
         max_header_list_size: 65_536,
+    }
+}
+
+fn proxies_by_default() -> Proxies {
+    let this_machine = ["127.0.0.1/32", "::1/128"].map(|network| network.parse().unwrap());
+    Proxies {
+        forwarded_allow_ips: this_machine.to_vec(),
+        secure_scheme_headers: [
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-protocol", "ssl"),
+            ("x-forwarded-ssl", "on"),
+        ]
+        .map(|(name, value)| (name.into(), value.into()))
+        .into(),
+        protocol: ProxyProtocol::Off,
+        protocol_allow_from: this_machine.to_vec(),
+        root_path: String::new(),
     }
 }
 
@@ -670,4 +688,50 @@ fn text_of_every_kind_survives_being_shown() {
         ..Start::NOTHING
     };
     reads_back(start.load().unwrap());
+}
+
+#[test]
+fn proxies_are_listed_as_in_gunicorn() {
+    let allowed = |arguments: &[&str], environment: &[(&str, &str)], file| {
+        let start = Start {
+            arguments,
+            environment,
+            file,
+        };
+        let networks = start.load().unwrap().proxies.forwarded_allow_ips;
+        networks.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let both = [("FORWARDED_ALLOW_IPS", "10.0.0.0/8, ::1")];
+    assert_eq!(allowed(&["a"], &both, None), ["10.0.0.0/8", "::1/128"]);
+    let all = ["a", "--forwarded-allow-ips", "*"];
+    assert_eq!(allowed(&all, &both, None), ["0.0.0.0/0", "::/0"]);
+    let nobody = Some("forwarded-allow-ips = ''");
+    assert_eq!(allowed(&["a"], &both, nobody), [""; 0]);
+    let added = [
+        "a",
+        "--forwarded-allow-ips=10.0.0.1,10.0.0.2",
+        "--forwarded-allow-ips=::1",
+    ];
+    let expect = ["10.0.0.1/32", "10.0.0.2/32", "::1/128"];
+    assert_eq!(allowed(&added, &[], None), expect);
+
+    let start = Start {
+        arguments: &[
+            "a",
+            "--proxy-allow-ips=10.0.0.1",
+            "--proxy-protocol=v2",
+            "--secure-scheme-headers=X-Scheme=https",
+        ],
+        environment: &[("RGUNICORN_ROOT_PATH", "/shop/")],
+        file: None,
+    };
+    let proxies = start.load().unwrap().proxies;
+    assert_eq!(
+        proxies.protocol_allow_from,
+        ["10.0.0.1/32".parse().unwrap()]
+    );
+    assert_eq!(proxies.protocol, ProxyProtocol::V2);
+    let secure = [("x-scheme".to_owned(), "https".to_owned())];
+    assert_eq!(proxies.secure_scheme_headers, secure);
+    assert_eq!(proxies.root_path, "/shop");
 }

@@ -7,6 +7,7 @@
 mod apps;
 mod http;
 mod process;
+mod proxies;
 mod server;
 mod tls;
 mod workers;
@@ -29,6 +30,7 @@ pub(super) fn settings() -> impl Iterator<Item = &'static Setting> {
         workers::SETTINGS,
         http::SETTINGS,
         tls::SETTINGS,
+        proxies::SETTINGS,
         server::SETTINGS,
         process::SETTINGS,
     ]
