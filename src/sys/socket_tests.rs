@@ -8,6 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::time::Duration;
 
+use nix::libc;
+
 use super::super::fork_lock;
 use super::super::poll::{self, Watched};
 use super::super::process;
@@ -62,7 +64,8 @@ fn tcp_is_accepted_with_its_options_and_its_peer() {
     assert!(listener.accept().unwrap().is_none());
     let client = TcpStream::connect(tcp_address(&listener)).unwrap();
     let stream = accepted(&listener);
-    assert_eq!(stream.peer(), Some(client.local_addr().unwrap()));
+    let peer = stream.peer().unwrap();
+    assert_eq!(peer, Some(client.local_addr().unwrap()));
     assert!(nix_socket::getsockopt(&stream, TcpNoDelay).unwrap());
     let status = OFlag::from_bits_retain(fcntl(&stream, FcntlArg::F_GETFL).unwrap());
     assert!(status.contains(OFlag::O_NONBLOCK));
@@ -78,8 +81,28 @@ fn ipv6_leaves_ipv4_to_others() {
     let port = tcp_address(&six).port();
     let four = tcp(&format!("0.0.0.0:{port}"));
     TcpStream::connect(("::1", port)).unwrap();
-    assert!(matches!(accepted(&six).peer(), Some(SocketAddr::V6(_))));
+    let peer = accepted(&six).peer().unwrap();
+    assert!(matches!(peer, Some(SocketAddr::V6(_))));
     assert!(four.accept().unwrap().is_none());
+}
+
+/// What it has sent is there, and must not pass for a request from a Unix socket, which has no
+/// address either.
+#[test]
+fn a_peer_that_is_gone_has_no_address_that_could_be_taken_for_none() {
+    let listener = tcp("127.0.0.1:0");
+    let mut client = TcpStream::connect(tcp_address(&listener)).unwrap();
+    client.write_all(b"hello").unwrap();
+    let at_once = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    setsockopt(&client, nix_socket::sockopt::Linger, &at_once).unwrap();
+    drop(client);
+    let stream = accepted(&listener);
+    let error = stream.peer().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+    assert_eq!(stream.read(&mut [0; 8]).unwrap(), 5);
 }
 
 #[test]
@@ -114,7 +137,7 @@ fn unix_sockets_are_bound_served_and_unlinked() {
     assert_eq!(listener.local_address(), &Address::Unix(path.clone()));
     let mut client = UnixStream::connect(&path).unwrap();
     let stream = accepted(&listener);
-    assert_eq!(stream.peer(), None);
+    assert_eq!(stream.peer().unwrap(), None);
     client.write_all(b"hello").unwrap();
     wait_readable(stream.as_fd());
     let mut buffer = [0; 8];

@@ -41,16 +41,14 @@ impl Stream {
         unsafe { self.receive(buffer.as_mut_ptr(), buffer.len()) }
     }
 
-    /// The next byte, which stays to be read; `None` is the end of the stream.
-    pub fn peek(&self) -> io::Result<Option<u8>> {
-        let mut byte = 0_u8;
+    /// Reads into `buffer` what stays to be read; 0 is the end of the stream.
+    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
-        let count = retrying(|| {
-            let place = (&raw mut byte).cast();
-            // SAFETY: `place` is valid for a write of one byte.
-            unsafe { libc::recv(self.0.as_raw_fd(), place, 1, flags) }
-        })?;
-        Ok((count > 0).then_some(byte))
+        retrying(|| {
+            let place = buffer.as_mut_ptr().cast();
+            // SAFETY: `place` is valid for writes of the buffer's length.
+            unsafe { libc::recv(self.0.as_raw_fd(), place, buffer.len(), flags) }
+        })
     }
 
     /// Reads into memory that need not be initialised; so many bytes at its start then are.
@@ -117,9 +115,13 @@ impl Stream {
         Ok(())
     }
 
-    /// The peer's address, which only TCP has. `None` too if the peer is gone already.
-    pub fn peer(&self) -> Option<SocketAddr> {
-        socket_address(&getpeername::<SockaddrStorage>(self.0.as_raw_fd()).ok()?)
+    /// The peer's address, which only TCP has.
+    ///
+    /// Fails with `NotConnected` if the peer is gone already: what it has sent can still be read,
+    /// but nobody can tell any more from whom it is.
+    pub fn peer(&self) -> io::Result<Option<SocketAddr>> {
+        let address = getpeername::<SockaddrStorage>(self.0.as_raw_fd())?;
+        Ok(socket_address(&address))
     }
 }
 
@@ -173,7 +175,9 @@ mod tests {
         ];
         assert_eq!(one.write_vectored(&slices).unwrap(), 10);
         let mut buffer = Vec::with_capacity(4);
-        assert_eq!(other.peek().unwrap(), Some(b'G'));
+        let mut first = [0; 3];
+        assert_eq!(other.peek(&mut first).unwrap(), 3);
+        assert_eq!(&first, b"GET");
         assert_eq!(other.read_to_spare(&mut buffer).unwrap(), 4);
         assert_eq!(buffer, b"GET ");
         let mut rest = [0; 16];

@@ -15,11 +15,13 @@ use http_body::Body;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
+use super::client::Client;
 use super::pump::{Chunks, Pump};
 use super::shared::{InFlight, Served, Shared};
 use super::side::{Broken, Incoming, Outgoing, Request, Unsent};
 use crate::host::{Exchange, Failure, RequestBody, ResponseBody};
 use crate::http::head::Framing;
+use crate::http::refusal::Refusal;
 use crate::http::response::{BodyLength, ResponseError};
 
 /// A body up to this size is waited for before an instance is made, so that a slow client holds
@@ -114,10 +116,15 @@ fn bad(error: ResponseError) -> Failure {
 /// Answers one request. Fails when the client can no longer be reached.
 pub(super) async fn answer(
     shared: &Rc<Shared>,
-    request: Request,
-    incoming: &mut impl Incoming,
-    outgoing: &mut impl Outgoing,
+    client: &Client,
+    mut request: Request,
+    (incoming, outgoing): (&mut impl Incoming, &mut impl Outgoing),
 ) -> io::Result<Outcome> {
+    if let Err(refusal) = resolve(shared, client, &mut request) {
+        let status = refusal.status;
+        tracing::debug!(%client, "refused with {}: {}", status.as_u16(), refusal.reason);
+        return Ok(turn_away(outgoing, &status.into()));
+    }
     let (asked, limit) = match find(shared, &request) {
         Ok(found) => found,
         Err(turned_away) => return Ok(turn_away(outgoing, &turned_away)),
@@ -150,6 +157,13 @@ pub(super) async fn answer(
     let request = http::Request::from_parts(request.parts, body);
     let exchange = app.app.answer(request, (permit, in_flight));
     converse(shared, asked, exchange, (pump, chunks), outgoing).await
+}
+
+/// Puts what is known of the client into its request.
+fn resolve(shared: &Shared, client: &Client, request: &mut Request) -> Result<(), Refusal> {
+    let (parts, authority) = (&mut request.parts, &mut request.authority);
+    let forwarding = &shared.forwarding;
+    forwarding.resolve(parts, authority, &client.forwarder, &client.scheme)
 }
 
 /// Finds the app that is asked for, and how long the body may be.

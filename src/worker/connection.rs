@@ -1,10 +1,10 @@
-//! Defines how a connection begins: TLS, if it is spoken, and the choice of a protocol.
+//! Defines how a connection begins: what a proxy says of it, TLS, if it is spoken, and the choice of
+//! a protocol.
 
 use std::io;
 use std::rc::Rc;
 
 use http::StatusCode;
-use http::uri::Scheme;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::server::TlsStream;
 
@@ -40,17 +40,17 @@ pub(super) struct Begun {
 
 /// Serves one connection to its end.
 pub(super) async fn serve(shared: Rc<Shared>, stream: Stream, counted: Counted) {
-    let client = Client {
-        peer: stream.peer(),
-        scheme: if shared.tls.is_some() {
-            Scheme::HTTPS
-        } else {
-            Scheme::HTTP
-        },
+    let peer = match stream.peer() {
+        Ok(peer) => peer,
+        // Whose request it was cannot be known any more.
+        Err(error) => return tracing::debug!("connection lost: {error}"),
     };
     let socket = match watch(stream) {
         Ok(stream) => Socket(stream),
         Err(error) => return tracing::warn!("cannot watch a connection: {error}"),
+    };
+    let Some(client) = Client::meet(&shared, peer, &socket).await else {
+        return;
     };
     let for_log = client.clone();
     if let Err(error) = begin(shared, client, socket, counted).await {
@@ -146,18 +146,18 @@ async fn shake_hands(shared: &Shared, socket: Socket) -> io::Result<Hands> {
     let Some(acceptor) = &shared.tls else {
         return Ok(Hands::Plain(socket));
     };
+    let mut first = [0];
     loop {
         let mut ready = socket.0.readable().await?;
-        match ready.get_inner().peek() {
-            Ok(None) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(Some(HANDSHAKE)) => break,
-            Ok(Some(_)) => {
-                drop(ready);
-                return Ok(Hands::Plain(socket));
-            }
+        match ready.get_inner().peek(&mut first) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => break,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
             Err(error) => return Err(error),
         }
+    }
+    if first != [HANDSHAKE] {
+        return Ok(Hands::Plain(socket));
     }
     let stream = acceptor.accept(socket).await?;
     Ok(Hands::Shaken(Box::new(stream)))

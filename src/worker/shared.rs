@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ipnet::IpNet;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
@@ -17,7 +18,9 @@ use crate::accept::Seat;
 use crate::config;
 use crate::host;
 use crate::http::date::{DATE_BYTES, imf_fixdate};
+use crate::http::forwarded::Forwarding;
 use crate::http::limits::Limits;
+use crate::http::proxy_protocol::Versions;
 use crate::protocol::message::FromChild;
 use crate::scoreboard::{Scoreboard, Slot};
 use crate::sys::channel::Channel;
@@ -49,6 +52,10 @@ pub(super) struct Shared {
     pub(super) http2: config::Http2,
     /// The value of Server, if it is sent.
     pub(super) server: Option<&'static str>,
+    /// Whose word is taken about clients.
+    pub(super) forwarding: Forwarding,
+    /// How connections from which networks begin, if they do.
+    pub(super) proxy_protocol: Option<(Versions, Vec<IpNet>)>,
     pub(super) keep_alive: Duration,
     pub(super) head_timeout: Duration,
     /// Bytes of a request's body in a second, at least.
@@ -93,6 +100,12 @@ impl Shared {
             http_protocols: config.tls.http_protocols,
             http2: config.http2.clone(),
             server: config.server_header.then_some(SERVER),
+            forwarding: Forwarding::new(
+                config.proxies.forwarded_allow_ips.clone(),
+                &config.proxies.secure_scheme_headers,
+                &config.proxies.root_path,
+            ),
+            proxy_protocol: proxy_protocol(config),
             keep_alive: config.keep_alive,
             head_timeout: config.head_timeout,
             min_body_rate: config.min_body_rate,
@@ -203,6 +216,17 @@ impl Shared {
     pub(super) fn slot(&self) -> &Slot {
         self.heartbeat.slot()
     }
+}
+
+/// Which versions of the PROXY protocol are spoken, and by whom.
+fn proxy_protocol(config: &config::Config) -> Option<(Versions, Vec<IpNet>)> {
+    let versions = match config.proxies.protocol {
+        config::ProxyProtocol::Off => return None,
+        config::ProxyProtocol::V1 => Versions::V1,
+        config::ProxyProtocol::V2 => Versions::V2,
+        config::ProxyProtocol::Auto => Versions::Any,
+    };
+    Some((versions, config.proxies.protocol_allow_from.clone()))
 }
 
 /// How many more requests the worker answers before it asks to be replaced.

@@ -25,6 +25,7 @@ mod limits;
 mod log;
 mod outbound;
 mod process;
+mod proxy;
 mod reload;
 mod reload_failures;
 mod retirement;

@@ -119,8 +119,8 @@ impl Forwarding {
             self.claims.remove(headers, peer.trusted);
         }
         set(headers, FORWARDED_FOR, told.chain(peer.address.as_ref()))?;
-        let https = told.scheme.as_ref().unwrap_or(scheme) == &Scheme::HTTPS;
-        set(headers, FORWARDED_PROTO, Some(proto(https)))?;
+        let scheme = told.scheme.as_ref().unwrap_or(scheme);
+        set(headers, FORWARDED_PROTO, Some(proto(scheme)))?;
         if let Some(host) = &told.host {
             let value = HeaderValue::from_str(host.as_str()).map_err(|_| MALFORMED_HOST)?;
             set(headers, HOST, Some(value))?;
@@ -131,8 +131,9 @@ impl Forwarding {
             set(headers, FORWARDED_PREFIX, Some(value.clone()))?;
             path = below(root, &request.uri);
         }
-        if told.scheme.is_some() || told.host.is_some() || path.is_some() {
-            change(&mut request.uri, told, path);
+        let other_scheme = request.uri.scheme().is_some_and(|said| said != scheme);
+        if other_scheme || told.host.is_some() || path.is_some() {
+            change(&mut request.uri, scheme, told.host.as_ref(), path);
         }
         Ok(())
     }
@@ -152,17 +153,14 @@ pub fn contains(networks: &[IpNet], address: IpAddr) -> bool {
 
 /// Changes the parts of a URI that are other ones. `*` stays as it is, and so does one without a
 /// host: neither has a scheme.
-fn change(uri: &mut Uri, told: Told, path: Option<PathAndQuery>) {
+fn change(uri: &mut Uri, scheme: &Scheme, host: Option<&Authority>, path: Option<PathAndQuery>) {
     let mut parts = uri.clone().into_parts();
     if let Some(path) = path {
         parts.path_and_query = Some(path);
     }
     if uri.path() != "*" {
-        parts.authority = told.host.or(parts.authority);
-        parts.scheme = parts
-            .authority
-            .is_some()
-            .then(|| told.scheme.or(parts.scheme).unwrap_or(Scheme::HTTP));
+        parts.authority = host.cloned().or(parts.authority);
+        parts.scheme = parts.authority.is_some().then(|| scheme.clone());
     }
     if let Ok(changed) = Uri::from_parts(parts) {
         *uri = changed;
@@ -182,8 +180,12 @@ fn set(
     Ok(())
 }
 
-fn proto(https: bool) -> HeaderValue {
-    HeaderValue::from_static(if https { "https" } else { "http" })
+fn proto(scheme: &Scheme) -> HeaderValue {
+    HeaderValue::from_static(if *scheme == Scheme::HTTPS {
+        "https"
+    } else {
+        "http"
+    })
 }
 
 /// Reads a host as it stands in Host.

@@ -156,7 +156,13 @@ impl Connection {
             (head.version, is_head, head.keep_alive),
         );
         let request = request(head, &self.client, incoming.is_empty());
-        let outcome = answer(&self.shared, request, &mut incoming, &mut outgoing).await?;
+        let outcome = answer(
+            &self.shared,
+            &self.client,
+            request,
+            (&mut incoming, &mut outgoing),
+        )
+        .await?;
         let is_end = incoming.is_end();
         Ok(match (outcome, outgoing.keeps_connection()) {
             (Outcome::Cut, _) => Next::Cut,

@@ -236,7 +236,7 @@ async fn answer_one(
         expects_continue: meaning.expect_continue,
     };
     let mut incoming = Incoming(body);
-    match answer(&shared, request, &mut incoming, &mut outgoing).await {
+    match answer(&shared, &client, request, (&mut incoming, &mut outgoing)).await {
         Ok(Outcome::Responded | Outcome::TurnedAway) => stream.was_answered(),
         Ok(Outcome::Cut) => {
             outgoing.cut();
