@@ -3,6 +3,7 @@
 //! The fork has one thread, as an arbiter must; its children are the roles of each test.
 
 use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -453,17 +454,21 @@ fn other_roles_are_started_watched_and_replaced_like_workers() {
     let folder = tempfile::tempdir().unwrap();
     check(0, || {
         let (arbiter, path) = (process::own_pid(), folder.path().join("tried"));
+        let (mut serves, told) = UnixStream::pair().unwrap();
         let clock = move |child: Child| {
             assert_eq!(child.handed.len(), 2, "it gets what workers get");
             say(&child, &FromChild::Ready, &[]);
             if File::create_new(&path).is_ok() {
+                // Before the server serves, it would be a start that failed.
+                (&told).read_exact(&mut [0]).unwrap();
                 return 9;
             }
             process::kill(arbiter, Signal::Term).unwrap();
             serve(&child, &SignalQueue::new(&[Signal::Quit]).unwrap())
         };
         let plan = with_worker(good_worker).role(Role::new("clock", clock), 1, Vec::new());
-        Arbiter::builder().plan(plan)
+        let on_ready = move || serves.write_all(b".").unwrap();
+        Arbiter::builder().plan(plan).on_ready(on_ready)
     });
 }
 
