@@ -11,10 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{RootCertStore, SupportedProtocolVersion};
 
+pub use rustls::ServerConfig;
 pub use tickets::Secret;
 
 use crate::config::{CertReqs, HttpProtocols, Tls, TlsVersion};
@@ -87,16 +89,22 @@ pub fn load(config: &Tls, secret: Secret) -> Result<Option<Arc<ServerConfig>>, T
     };
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)?;
-    let builder = match (&config.ca_certs, config.cert_reqs) {
-        (Some(path), CertReqs::Optional | CertReqs::Required) => {
-            let optional = config.cert_reqs == CertReqs::Optional;
-            builder.with_client_cert_verifier(verifier(path, optional, &provider)?)
+    let (builder, tickets) = match (&config.ca_certs, config.cert_reqs) {
+        (Some(path), reqs @ (CertReqs::Optional | CertReqs::Required)) => {
+            let authorities = read_certificates(path)?;
+            let tickets = Tickets::new(secret, reqs, &authorities);
+            let optional = reqs == CertReqs::Optional;
+            let verifier = verifier(path, authorities, optional, &provider)?;
+            (builder.with_client_cert_verifier(verifier), tickets)
         }
-        (_, _) => builder.with_no_client_auth(),
+        (_, _) => {
+            let tickets = Tickets::new(secret, CertReqs::None, &[]);
+            (builder.with_no_client_auth(), tickets)
+        }
     };
     let mut tls = builder.with_cert_resolver(Arc::new(certificates));
     tls.alpn_protocols = alpn(config.http_protocols);
-    tls.ticketer = Arc::new(Tickets::new(secret));
+    tls.ticketer = Arc::new(tickets);
     // What one worker remembers, another does not: tickets take its place.
     tls.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Some(Arc::new(tls)))
@@ -113,11 +121,12 @@ fn pairs(config: &Tls) -> impl Iterator<Item = (&Path, &Path)> {
 
 fn verifier(
     path: &Path,
+    authorities: Vec<CertificateDer<'static>>,
     optional: bool,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in read_certificates(path)? {
+    for certificate in authorities {
         roots.add(certificate)?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());

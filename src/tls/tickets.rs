@@ -7,9 +7,13 @@ use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::digest;
 use ring::hkdf::{HKDF_SHA256, Salt};
 use ring::rand::{SecureRandom, SystemRandom};
+use rustls::pki_types::CertificateDer;
 use rustls::server::ProducesTickets;
+
+use crate::config::CertReqs;
 
 /// For so long tickets are made with one key, in seconds; they are accepted for as long again.
 const PERIOD: u64 = 6 * 3600;
@@ -24,6 +28,9 @@ pub type Secret = [u8; 32];
 /// Makes and reads tickets.
 pub(super) struct Tickets {
     secret: Secret,
+    /// What clients were asked to show. Whoever resumes a session is not asked again, so that a ticket is
+    /// worth nothing where others are asked for, or in another way.
+    demand: digest::Digest,
     random: SystemRandom,
 }
 
@@ -34,9 +41,22 @@ impl fmt::Debug for Tickets {
 }
 
 impl Tickets {
-    pub(super) fn new(secret: Secret) -> Self {
+    /// Tickets for clients that were asked in this way for a certificate that one of these
+    /// authorities has signed.
+    pub(super) fn new(secret: Secret, reqs: CertReqs, authorities: &[CertificateDer<'_>]) -> Self {
+        let mut demand = digest::Context::new(&digest::SHA256);
+        demand.update(match reqs {
+            CertReqs::None => b"none",
+            CertReqs::Optional => b"optional",
+            CertReqs::Required => b"required",
+        });
+        for authority in authorities {
+            // Each says its own length: it is DER.
+            demand.update(authority);
+        }
         Self {
             secret,
+            demand: demand.finish(),
             random: SystemRandom::new(),
         }
     }
@@ -45,7 +65,7 @@ impl Tickets {
     fn key(&self, period: u64) -> Option<LessSafeKey> {
         let salt = Salt::new(HKDF_SHA256, b"rgunicorn session tickets");
         let secret = salt.extract(&self.secret);
-        let info = [&period.to_be_bytes()[..]];
+        let info = [&period.to_be_bytes()[..], self.demand.as_ref()];
         let key = secret.expand(&info, &AES_256_GCM).ok()?;
         Some(LessSafeKey::new(UnboundKey::from(key)))
     }
@@ -114,9 +134,35 @@ fn now() -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn tickets(secret: Secret) -> Tickets {
+        Tickets::new(secret, CertReqs::None, &[])
+    }
+
+    #[test]
+    fn a_ticket_is_worth_nothing_where_clients_are_asked_for_something_else() {
+        let authority = |bytes: &'static [u8]| CertificateDer::from(bytes);
+        let demands = [
+            (CertReqs::None, vec![]),
+            (CertReqs::Optional, vec![authority(b"one")]),
+            (CertReqs::Required, vec![authority(b"one")]),
+            (CertReqs::Required, vec![authority(b"other")]),
+            (
+                CertReqs::Required,
+                vec![authority(b"one"), authority(b"other")],
+            ),
+        ];
+        let all = demands.map(|(reqs, authorities)| Tickets::new([7; 32], reqs, &authorities));
+        for (number, one) in all.iter().enumerate() {
+            let ticket = one.seal(b"session", 100).unwrap();
+            for (other, tickets) in all.iter().enumerate() {
+                assert_eq!(tickets.open(&ticket, 100).is_some(), number == other);
+            }
+        }
+    }
+
     #[test]
     fn whoever_has_the_secret_reads_a_ticket_for_two_periods() {
-        let (one, other) = (Tickets::new([7; 32]), Tickets::new([7; 32]));
+        let (one, other) = (tickets([7; 32]), tickets([7; 32]));
         let ticket = one.seal(b"session", 100).unwrap();
         for (now, expect) in [
             (98, None),
@@ -127,7 +173,7 @@ mod tests {
         ] {
             assert_eq!(other.open(&ticket, now), expect, "{now}");
         }
-        assert_eq!(Tickets::new([8; 32]).open(&ticket, 100), None);
+        assert_eq!(tickets([8; 32]).open(&ticket, 100), None);
         let again = one.seal(b"session", 100).unwrap();
         assert_ne!(ticket, again);
         assert!(!format!("{one:?}").contains('7'));
@@ -135,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_damaged_ticket_is_none() {
-        let tickets = Tickets::new([7; 32]);
+        let tickets = tickets([7; 32]);
         let ticket = tickets.seal(b"session", 100).unwrap();
         for at in 0..ticket.len() {
             let mut damaged = ticket.clone();
