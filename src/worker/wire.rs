@@ -99,6 +99,17 @@ impl Wire {
         Ok(())
     }
 
+    /// With TLS, says that the end is the end and that nobody has cut it off (RFC 8446 section 6.1), if
+    /// the client lets that out at once.
+    pub(super) fn end(&self) {
+        if let Self::Tls(transport) = self {
+            let mut cx = Context::from_waker(Waker::noop());
+            let mut transport = transport.borrow_mut();
+            // The connection is over in any case.
+            let _ = Pin::new(&mut *transport).poll_shutdown(&mut cx);
+        }
+    }
+
     /// Closes politely: says that nothing more will come, and reads on for a while.
     pub(super) async fn linger(&self) {
         let closed = match self {

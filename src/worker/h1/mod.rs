@@ -103,7 +103,10 @@ impl Connection {
             let next = match self.read_head(first).await {
                 // In a box, or every idle connection had room for it.
                 Ok(head) => Box::pin(self.answer(head)).await?,
-                Err(NoRequest::Silence) => return Ok(()),
+                Err(NoRequest::Silence) => {
+                    self.wire.end();
+                    return Ok(());
+                }
                 Err(NoRequest::Late) => {
                     self.refuse(StatusCode::REQUEST_TIMEOUT, None);
                     Next::Close
@@ -124,10 +127,11 @@ impl Connection {
             self.wire.write(&mut self.output, &[]).await?;
             // What arrived unasked would make the kernel drop the response: it is waited for then.
             if next == Next::Leave {
-                return match self.wire.fill_now(&mut self.input) {
-                    false => Ok(()),
-                    true => self.close().await,
-                };
+                if self.wire.fill_now(&mut self.input) {
+                    return self.close().await;
+                }
+                self.wire.end();
+                return Ok(());
             }
             first = false;
         }
