@@ -7,6 +7,7 @@ use clap::ArgMatches;
 
 use super::{Failed, load, log, working_folder};
 use crate::arbiter::exit::ExitCode;
+use crate::compose;
 use crate::config::Config;
 use crate::host::Compiler;
 use crate::loader::read_component;
@@ -17,10 +18,16 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, Failed> {
     check(&config)
 }
 
-/// Compiles and links every app, and looks at its directories.
+/// Reads the certificates, compiles and links every app, and looks at its directories.
 pub(super) fn check(config: &Config) -> Result<ExitCode, Failed> {
     let compiler = Compiler::new().map_err(|error| Failed::new(ExitCode::Failure, error))?;
     let mut wrong = Vec::new();
+    let mut code = ExitCode::AppLoad;
+    // In the order of a start, whose exit code is that of the first.
+    if let Err(error) = compose::check(config) {
+        code = error.exit_code();
+        wrong.push(format!("rgunicorn: {error}"));
+    }
     for app in &config.apps {
         let compiled = read_component(&app.component)
             .map_err(|error| error.to_string())
@@ -41,7 +48,7 @@ pub(super) fn check(config: &Config) -> Result<ExitCode, Failed> {
     }
     if !wrong.is_empty() {
         return Err(Failed {
-            code: ExitCode::AppLoad,
+            code,
             text: wrong.join("\n"),
         });
     }

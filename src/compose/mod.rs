@@ -105,6 +105,14 @@ pub struct Start {
     pub set_log_level: fn(LogLevel),
 }
 
+/// Reads what else a start would read, beside the apps, and keeps nothing: certificates and keys.
+///
+/// # Errors
+/// The first that would end a start.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    plan::tls(config, None).map(|_| ())
+}
+
 /// Serves what the configuration says until told to stop. When the first worker is ready, standard
 /// error gets a line with the URL of each listener.
 ///

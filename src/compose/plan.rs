@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::StartError;
@@ -12,6 +13,7 @@ use crate::config::{AcceptMode, App, Config, LogLevel, MemoryMeasure, UpgradeMod
 use crate::protocol::report::AppReport;
 use crate::sys::identity::Identity;
 use crate::sys::random;
+use crate::tls::{Secret, ServerConfig};
 use crate::{loader, tls, worker};
 
 /// The plan that carries out `config`, on listeners that are open already where there are such.
@@ -29,11 +31,7 @@ pub(super) fn logging(
     identity: Option<&Identity>,
     set_log_level: fn(LogLevel),
 ) -> Result<Plan, StartError> {
-    let secret = match open.secret {
-        Some(secret) => secret,
-        None => random::secret().map_err(StartError::Secret)?,
-    };
-    let tls = tls::load(&config.tls, secret)?;
+    let (tls, secret) = tls(config, open.secret)?;
     let mut config = config.clone();
     keep_artefacts_at_home(&mut config, identity);
     let config = Rc::new(config);
@@ -83,6 +81,19 @@ pub(super) fn logging(
         plan = plan.listener_of(slot, key, listener);
     }
     Ok(plan)
+}
+
+/// How TLS is spoken, if it is, and the secret that its tickets are made with: that of the server so far,
+/// or a new one.
+pub(super) fn tls(
+    config: &Config,
+    secret: Option<Secret>,
+) -> Result<(Option<Arc<ServerConfig>>, Secret), StartError> {
+    let secret = match secret {
+        Some(secret) => secret,
+        None => random::secret().map_err(StartError::Secret)?,
+    };
+    Ok((tls::load(&config.tls, secret)?, secret))
 }
 
 /// How the workers agree on who accepts; `None` leaves it to the kernel.
