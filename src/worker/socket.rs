@@ -1,8 +1,10 @@
 //! Defines a connection's socket as the event loop's traits see it, for those who speak through them:
 //! TLS and HTTP/2.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -151,6 +153,17 @@ pub(super) struct Rewound {
     /// They are read first.
     pub(super) first: Bytes,
     pub(super) transport: Transport,
+    /// Bytes that were written.
+    pub(super) written: Rc<Cell<u64>>,
+}
+
+impl Rewound {
+    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = written {
+            self.written.set(self.written.get() + count as u64);
+        }
+        written
+    }
 }
 
 impl AsyncRead for Rewound {
@@ -175,7 +188,8 @@ impl AsyncWrite for Rewound {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.transport).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.transport).poll_write(cx, bytes);
+        self.note(written)
     }
 
     fn poll_write_vectored(
@@ -183,7 +197,8 @@ impl AsyncWrite for Rewound {
         cx: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.transport).poll_write_vectored(cx, buffers)
+        let written = Pin::new(&mut self.transport).poll_write_vectored(cx, buffers);
+        self.note(written)
     }
 
     fn is_write_vectored(&self) -> bool {

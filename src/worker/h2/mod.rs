@@ -35,7 +35,7 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 const SEND_BUFFER: usize = 64 << 10;
 /// So many more requests may a client take back than it lets be answered: CVE-2023-44487.
 const TAKEN_BACK_MAX: u32 = 100;
-/// How long a client may take to see that the connection ends.
+/// How long a client may take to see that the connection ends, or the next bytes of what it was to get.
 const LEAVE: Duration = Duration::from_secs(2);
 
 /// What the streams of a connection tell it.
@@ -83,16 +83,17 @@ pub(super) async fn serve(begun: Begun) -> io::Result<()> {
     } = begun;
     let first = Bytes::copy_from_slice(input.data());
     input.consume(first.len());
-    let io = Rewound { first, transport };
+    let written = Rc::new(Cell::new(0));
+    let io = Rewound {
+        first,
+        transport,
+        written: Rc::clone(&written),
+    };
     let handshake = settings(&shared).handshake(io);
     let connection = tokio::time::timeout(shared.head_timeout, handshake).await;
     let connection = connection.map_err(|_| io::ErrorKind::TimedOut)?;
-    run(
-        &shared,
-        &Rc::new(client),
-        connection.map_err(io::Error::other)?,
-    )
-    .await
+    let connection = connection.map_err(io::Error::other)?;
+    run(&shared, &Rc::new(client), connection, &written).await
 }
 
 fn settings(shared: &Shared) -> Builder {
@@ -120,6 +121,7 @@ async fn run(
     shared: &Rc<Shared>,
     client: &Rc<Client>,
     mut connection: Connection<Rewound, Bytes>,
+    written: &Cell<u64>,
 ) -> io::Result<()> {
     let streams = Rc::new(Streams::default());
     // A client that has only just come may take as long for its first request as in HTTP/1.1.
@@ -156,11 +158,14 @@ async fn run(
                     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                     return closed(&mut connection).await;
                 }
-                if leaving {
+                // A slow client may still be taking the ends of its responses.
+                let taken = written.replace(0);
+                if !leaving {
+                    (leaving, patience) = (true, LEAVE);
+                    connection.graceful_shutdown();
+                } else if taken == 0 {
                     return Ok(());
                 }
-                (leaving, patience) = (true, LEAVE);
-                connection.graceful_shutdown();
             }
         }
     }
