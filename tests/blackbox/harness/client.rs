@@ -6,7 +6,12 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::ClientConfig;
+
+use super::tls::{Agreed, TlsSocket};
 
 /// How long a client waits for a byte.
 const READ_PATIENCE: Duration = Duration::from_secs(60);
@@ -26,17 +31,19 @@ impl Address {
         }
         let address = url
             .strip_prefix("http://")
+            .or_else(|| url.strip_prefix("https://"))
             .and_then(|rest| rest.strip_suffix('/'));
         let address = address.and_then(|text| text.parse().ok());
         Self::Tcp(address.unwrap_or_else(|| panic!("not an address: {url}")))
     }
 }
 
-/// A connection of either kind.
+/// A connection of any kind.
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(TlsSocket<Box<Socket>>),
 }
 
 impl Socket {
@@ -55,6 +62,7 @@ impl Socket {
                 stream.set_read_timeout(Some(READ_PATIENCE))?;
                 stream.set_write_timeout(Some(READ_PATIENCE))?;
             }
+            Self::Tls(_) => unreachable!("it was made above"),
         }
         Ok(socket)
     }
@@ -63,6 +71,7 @@ impl Socket {
         Ok(match self {
             Self::Tcp(stream) => Self::Tcp(stream.try_clone()?),
             Self::Unix(stream) => Self::Unix(stream.try_clone()?),
+            Self::Tls(stream) => Self::Tls(stream.clone()),
         })
     }
 
@@ -70,6 +79,11 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Self::Tls(stream) => stream.with(|stream| {
+                stream.conn.send_close_notify();
+                stream.conn.complete_io(&mut stream.sock)?;
+                stream.sock.shutdown_write()
+            }),
         }
     }
 }
@@ -79,6 +93,7 @@ impl Read for Socket {
         match self {
             Self::Tcp(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
         }
     }
 }
@@ -88,6 +103,7 @@ impl Write for Socket {
         match self {
             Self::Tcp(stream) => stream.write(bytes),
             Self::Unix(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
         }
     }
 
@@ -205,6 +221,33 @@ impl Client {
             input: BufReader::new(output.try_clone()?),
             output,
         })
+    }
+
+    /// A connection with TLS to a server of this name.
+    #[track_caller]
+    pub(crate) fn connect_tls(address: &Address, config: &Arc<ClientConfig>, name: &str) -> Self {
+        Self::try_connect_tls(address, config, name).expect("the server shakes hands")
+    }
+
+    pub(crate) fn try_connect_tls(
+        address: &Address,
+        config: &Arc<ClientConfig>,
+        name: &str,
+    ) -> io::Result<Self> {
+        let socket = Box::new(Socket::connect(address)?);
+        let output = Socket::Tls(TlsSocket::connect(socket, config, name)?);
+        Ok(Self {
+            input: BufReader::new(output.try_clone()?),
+            output,
+        })
+    }
+
+    /// What the handshake of TLS has come to.
+    pub(crate) fn agreed(&self) -> Agreed {
+        let Socket::Tls(stream) = &self.output else {
+            panic!("only for TLS")
+        };
+        stream.agreed()
     }
 
     /// Sends bytes as they are.
@@ -368,6 +411,28 @@ impl Client {
         let end = self.line()?;
         assert!(end.is_empty(), "after a chunk: {end}");
         Ok((size > 0).then_some(chunk))
+    }
+
+    /// Reads on to the end of the connection; with TLS, one that nobody announces is an error.
+    pub(crate) fn closed_in_order(&mut self) -> io::Result<()> {
+        io::copy(&mut self.input, &mut io::sink()).map(|_| ())
+    }
+
+    /// Lets writes wait for no longer than this.
+    pub(crate) fn patience(&self, longest: Duration) {
+        let Socket::Tcp(stream) = &self.output else {
+            panic!("only for TCP")
+        };
+        stream
+            .set_write_timeout(Some(longest))
+            .expect("a timeout can be set");
+    }
+
+    /// Reads so many bytes.
+    pub(crate) fn bytes(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        self.input.read_exact(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// Begins to ask the guest `echo`: the request is in flight until [`finish_echo`](Self::finish_echo).

@@ -2,18 +2,24 @@
 //! patience.
 
 mod client;
+mod frames;
+pub(crate) mod h2;
 mod load;
 mod log;
 mod process;
 mod server;
 mod start;
+mod tls;
 mod upstream;
 
+pub(crate) use self::h2::{H2, in_loop};
 pub(crate) use client::{Address, Client, Response};
+pub(crate) use frames::{Frame, Frames, literal};
 pub(crate) use load::Load;
 pub(crate) use process::{Process, limited};
 pub(crate) use server::Server;
 pub(crate) use start::{Ended, Start};
+pub(crate) use tls::{Tls, tls, tls_file};
 pub(crate) use upstream::Upstream;
 
 use std::path::PathBuf;

@@ -9,12 +9,14 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use rustls::ClientConfig;
 use tempfile::TempDir;
 
 use super::log::{Log, abridged};
@@ -99,6 +101,11 @@ impl Server {
     /// A connection to it.
     pub(crate) fn connect(&self) -> Client {
         Client::connect(self.address())
+    }
+
+    /// A connection with TLS to it, as localhost.
+    pub(crate) fn connect_tls(&self, config: &Arc<ClientConfig>) -> Client {
+        Client::connect_tls(self.address(), config, "localhost")
     }
 
     /// Asks for a path on a connection of its own.
