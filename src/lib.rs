@@ -8,6 +8,7 @@
 //! [`Arbiter::builder`](arbiter::Arbiter::builder). `examples/embed` does both.
 
 pub mod accept;
+pub mod access;
 pub mod arbiter;
 pub mod cli;
 pub mod compose;

@@ -5,20 +5,25 @@
 //! numbers only decide about the slot's own worker, and text is made printable.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
 use crate::sys::shared::{Shared, plain_struct};
 
-/// Most bytes of method and path that a slot shows; the rest is cut.
-pub const REQUEST_BYTES_MAX: usize = REQUEST_WORDS * WORD_BYTES;
-/// Most bytes of an app's name that a slot shows; the rest is cut.
+/// Requests of one worker that a slot has room for. It has more than the default of an app's
+/// `requests-in-flight`; a worker with more requests tells the others to nobody.
+pub const PLACES: usize = 128;
+/// Most bytes of method and path that are told of a request; the rest is cut.
+pub const LINE_BYTES_MAX: usize = LINE_WORDS * WORD_BYTES;
+/// Most bytes of an app's name that are told of a request; the rest is cut.
 pub const APP_BYTES_MAX: usize = APP_WORDS * WORD_BYTES;
 /// The heartbeat deadline of a worker that sleeps: it never passes.
 pub const NEVER: u64 = u64::MAX;
 
 const WORD_BYTES: usize = size_of::<u64>();
-const REQUEST_WORDS: usize = 20;
+const WORD_BITS: usize = u64::BITS as usize;
+const LINE_WORDS: usize = 24;
 const APP_WORDS: usize = 4;
 /// How often a reader tries again when the writer was at work; then it takes what there is.
 const READS_MAX: u32 = 64;
@@ -91,18 +96,91 @@ plain_struct! {
         alive_until_ms: AtomicU64,
         connections: AtomicU64,
         in_flight: AtomicU64,
-        started_ms: AtomicU64,
         full_since_ms: AtomicU64,
         /// What it has done.
         pub counters: Counters,
-        /// Odd while `serving` is being written.
+        /// Odd while requests are being written.
         version: AtomicU32,
-        app_bytes: AtomicU32,
-        request_bytes: AtomicU32,
-        serves: AtomicU32,
-        app: [AtomicU64; APP_WORDS],
-        request: [AtomicU64; REQUEST_WORDS],
+        /// One more than the place that is shown; 0 for none.
+        shown: AtomicU32,
+        /// A bit for each place that has a request.
+        taken: [AtomicU64; PLACES / WORD_BITS],
+        requests: [Request; PLACES],
     }
+}
+
+plain_struct! {
+    /// A request in flight.
+    #[derive(Debug)]
+    struct Request {
+        started_ms: AtomicU64,
+        protocol: AtomicU64,
+        remote: [AtomicU64; 2],
+        family: AtomicU32,
+        status: AtomicU32,
+        app_bytes: AtomicU32,
+        line_bytes: AtomicU32,
+        app: [AtomicU64; APP_WORDS],
+        /// Method and target.
+        line: [AtomicU64; LINE_WORDS],
+    }
+}
+
+impl Request {
+    fn read(&self) -> LeftBehind {
+        let line = get(&self.line, self.line_bytes.load(Relaxed));
+        let (method, target) = line.split_once(' ').unwrap_or((&line, ""));
+        let [high, low] = &self.remote;
+        let protocol = get(std::slice::from_ref(&self.protocol), u32::MAX);
+        LeftBehind {
+            app: get(&self.app, self.app_bytes.load(Relaxed)),
+            method: method.to_owned(),
+            target: target.to_owned(),
+            protocol: protocol.trim_end_matches('\0').to_owned(),
+            remote: unpack(
+                self.family.load(Relaxed),
+                [high.load(Relaxed), low.load(Relaxed)],
+            ),
+            status: u16::try_from(self.status.load(Relaxed)).unwrap_or(0),
+            started_ms: self.started_ms.load(Relaxed),
+        }
+    }
+}
+
+/// What a worker tells of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// Name of the app.
+    pub app: &'a str,
+    /// The method.
+    pub method: &'a str,
+    /// The path with its query.
+    pub target: &'a str,
+    /// Such as `HTTP/1.1`; at most eight bytes.
+    pub protocol: &'a str,
+    /// Who asks, unless it is by a Unix socket.
+    pub remote: Option<IpAddr>,
+    /// When it began, in milliseconds of [`monotonic_ms`](crate::sys::clock::monotonic_ms).
+    pub started_ms: u64,
+}
+
+/// A request that a worker did not finish, in the worker's words: bounded, but not printable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// Name of the app.
+    pub app: String,
+    /// The method.
+    pub method: String,
+    /// The path with its query.
+    pub target: String,
+    /// Such as `HTTP/1.1`.
+    pub protocol: String,
+    /// Who asked, unless it was by a Unix socket.
+    pub remote: Option<IpAddr>,
+    /// The status that the client has got; 0 for none.
+    pub status: u16,
+    /// When it began, in milliseconds of [`monotonic_ms`](crate::sys::clock::monotonic_ms).
+    pub started_ms: u64,
 }
 
 /// What a worker said that it is serving, made printable.
@@ -121,11 +199,10 @@ pub struct Serving {
 pub struct Scoreboard(Shared<Slot>);
 
 impl Scoreboard {
-    /// A table of `slots` slots, all reset, shared with every child that is forked later.
+    /// A table of `slots` slots, shared with every child that is forked later. One has to be reset
+    /// before it is used: so memory is needed for those alone.
     pub fn new(slots: usize) -> io::Result<Self> {
-        let board = Self(Shared::new(slots)?);
-        board.0.iter().for_each(Slot::reset);
-        Ok(board)
+        Ok(Self(Shared::new(slots)?))
     }
 
     /// The slot with this number. Panics if there is none.
@@ -149,7 +226,10 @@ impl Slot {
         for counter in self.counters.all() {
             counter.value.store(0, Relaxed);
         }
-        self.serves.store(0, Relaxed);
+        self.shown.store(0, Relaxed);
+        for word in &self.taken {
+            word.store(0, Relaxed);
+        }
         // A worker that died while it wrote has left an odd version.
         self.version.store(0, Release);
     }
@@ -210,22 +290,70 @@ impl Slot {
         self.counters.parked_ms.get().wrapping_add(this_time)
     }
 
-    /// Says what the worker turns to now, so that a kill can name it. `started_ms` is of the
-    /// monotonic clock.
-    pub fn begin_serving(&self, app: &str, method: &str, path: &str, started_ms: u64) {
+    /// Says that the worker has a request in this place, so that whoever ends the worker can name
+    /// it. The place must be free, and below [`PLACES`].
+    pub fn enter(&self, place: usize, entry: &Entry<'_>) {
+        let Some(at) = self.requests.get(place) else {
+            return;
+        };
         self.write(|| {
-            self.app_bytes
-                .store(put(&self.app, [app.as_bytes()]), Relaxed);
-            let line = [method.as_bytes(), b" ", path.as_bytes()];
-            self.request_bytes.store(put(&self.request, line), Relaxed);
-            self.started_ms.store(started_ms, Relaxed);
-            self.serves.store(1, Relaxed);
+            at.app_bytes
+                .store(put(&at.app, [entry.app.as_bytes()]), Relaxed);
+            let line = [entry.method.as_bytes(), b" ", entry.target.as_bytes()];
+            at.line_bytes.store(put(&at.line, line), Relaxed);
+            put(
+                std::slice::from_ref(&at.protocol),
+                [entry.protocol.as_bytes()],
+            );
+            let (family, remote) = pack(entry.remote);
+            at.family.store(family, Relaxed);
+            for (word, half) in at.remote.iter().zip(remote) {
+                word.store(half, Relaxed);
+            }
+            at.status.store(0, Relaxed);
+            at.started_ms.store(entry.started_ms, Relaxed);
+            self.mark(place, true);
         });
     }
 
-    /// Says that the worker serves nothing any more.
-    pub fn end_serving(&self) {
-        self.write(|| self.serves.store(0, Relaxed));
+    /// Says which place is shown of a worker that serves: the one that it turned to last.
+    pub fn show(&self, place: Option<usize>) {
+        let shown = place.and_then(|place| u32::try_from(place + 1).ok());
+        self.write(|| self.shown.store(shown.unwrap_or(0), Relaxed));
+    }
+
+    /// Says that the client has got this status.
+    pub fn set_status(&self, place: usize, status: u16) {
+        if let Some(at) = self.requests.get(place) {
+            at.status.store(u32::from(status), Relaxed);
+        }
+    }
+
+    /// Says that the request in this place is over.
+    pub fn leave(&self, place: usize) {
+        self.write(|| self.mark(place, false));
+    }
+
+    /// There is one writer, so this need not be a locked instruction.
+    fn mark(&self, place: usize, taken: bool) {
+        if let Some(word) = self.taken.get(place / WORD_BITS) {
+            let bit = 1 << (place % WORD_BITS);
+            let others = word.load(Relaxed) & !bit;
+            word.store(if taken { others | bit } else { others }, Release);
+        }
+    }
+
+    fn is_taken(&self, place: usize) -> bool {
+        let word = self.taken.get(place / WORD_BITS);
+        word.is_some_and(|word| word.load(Acquire) >> (place % WORD_BITS) & 1 == 1)
+    }
+
+    /// The requests of a worker that has ended, as it has left them: the worker has chosen all of
+    /// it.
+    pub fn left_behind(&self) -> Vec<LeftBehind> {
+        let places = self.requests.iter().enumerate();
+        let taken = places.filter(|(place, _)| self.is_taken(*place));
+        taken.map(|(_, at)| at.read()).collect()
     }
 
     /// What the worker serves, if anything. Best effort: of a worker that died while it wrote, or
@@ -254,10 +382,12 @@ impl Slot {
 
     fn read(&self) -> (u32, u32, Option<Serving>) {
         let before = self.version.load(Acquire);
-        let serving = (self.serves.load(Relaxed) != 0).then(|| Serving {
-            app: get(&self.app, self.app_bytes.load(Relaxed)),
-            request: get(&self.request, self.request_bytes.load(Relaxed)),
-            started_ms: self.started_ms.load(Relaxed),
+        let shown = self.shown.load(Relaxed) as usize;
+        let at = shown.checked_sub(1).and_then(|at| self.requests.get(at));
+        let serving = at.map(|at| Serving {
+            app: printable(&get(&at.app, at.app_bytes.load(Relaxed))),
+            request: printable(&get(&at.line, at.line_bytes.load(Relaxed))),
+            started_ms: at.started_ms.load(Relaxed),
         });
         fence(Acquire);
         (before, self.version.load(Relaxed), serving)
@@ -284,14 +414,37 @@ fn put<const N: usize>(words: &[AtomicU64], parts: [&[u8]; N]) -> u32 {
     count
 }
 
-/// Reads `count` bytes, but no more than there is room for, as printable text.
+/// Reads `count` bytes, but no more than there is room for, as text.
 fn get(words: &[AtomicU64], count: u32) -> String {
     let bytes: Vec<u8> = words
         .iter()
         .flat_map(|word| word.load(Relaxed).to_le_bytes())
         .take(count as usize)
         .collect();
-    printable(&String::from_utf8_lossy(&bytes))
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// An address as numbers: a family, 0 for none, and its bytes.
+fn pack(remote: Option<IpAddr>) -> (u32, [u64; 2]) {
+    match remote {
+        None => (0, [0; 2]),
+        Some(IpAddr::V4(address)) => (4, [u64::from(address.to_bits()), 0]),
+        Some(IpAddr::V6(address)) => {
+            let bits = address.to_bits();
+            (6, [(bits >> 64) as u64, bits as u64])
+        }
+    }
+}
+
+fn unpack(family: u32, [high, low]: [u64; 2]) -> Option<IpAddr> {
+    match family {
+        4 => Some(IpAddr::V4(Ipv4Addr::from_bits(high as u32))),
+        6 => {
+            let bits = u128::from(high) << 64 | u128::from(low);
+            Some(IpAddr::V6(Ipv6Addr::from_bits(bits)))
+        }
+        _ => None,
+    }
 }
 
 /// `text` with control characters and backslashes escaped, so that it is one line that a terminal
@@ -320,11 +473,29 @@ mod tests {
 
     use super::*;
 
+    /// Turns to a request, in the first place.
+    fn serve(slot: &Slot, app: &str, method: &str, target: &str, started_ms: u64) {
+        slot.enter(0, &entry(app, method, target, started_ms));
+        slot.show(Some(0));
+    }
+
+    fn entry<'a>(app: &'a str, method: &'a str, target: &'a str, started_ms: u64) -> Entry<'a> {
+        Entry {
+            app,
+            method,
+            target,
+            protocol: "HTTP/1.1",
+            remote: None,
+            started_ms,
+        }
+    }
+
     #[test]
     fn a_new_slot_is_asleep_and_idle() {
         let board = Scoreboard::new(3).unwrap();
         assert_eq!(board.slots(), 3);
         let slot = board.slot(2);
+        slot.reset();
         assert_eq!((slot.alive_until(), slot.serving()), (NEVER, None));
         assert_eq!((slot.connections(), slot.in_flight()), (0, 0));
     }
@@ -339,7 +510,7 @@ mod tests {
         slot.counters.requests.add(1);
         slot.counters.accepted.add(1);
         slot.counters.accepted.add(1);
-        slot.begin_serving("blog", "GET", "/", 1);
+        serve(slot, "blog", "GET", "/", 1);
         // The worker dies in the middle of a change.
         slot.version.store(slot.version.load(Relaxed) | 1, Relaxed);
         let numbers = || (slot.counters.requests.get(), slot.counters.accepted.get());
@@ -374,7 +545,7 @@ mod tests {
         let board = Scoreboard::new(1).unwrap();
         let slot = board.slot(0);
         let check = |app: &str, path: &str, expect_app: &str, expect: &str| {
-            slot.begin_serving(app, "GET", path, 42);
+            serve(slot, app, "GET", path, 42);
             let serving = slot.serving().unwrap();
             assert_eq!(
                 (serving.app.as_str(), serving.request.as_str()),
@@ -396,12 +567,12 @@ mod tests {
             &long,
             &long,
             &long[..APP_BYTES_MAX],
-            &format!("GET {}", &long[..156]),
+            &format!("GET {}", &long[..LINE_BYTES_MAX - 4]),
         );
         // A character that the bound cuts in two.
         let cut = format!("{}é", "a".repeat(31));
         check(&cut, "/", &format!("{}\u{fffd}", "a".repeat(31)), "GET /");
-        slot.end_serving();
+        slot.show(None);
         assert_eq!(slot.serving(), None);
     }
 
@@ -409,12 +580,76 @@ mod tests {
     fn lengths_that_a_worker_made_up_are_bounded() {
         let board = Scoreboard::new(1).unwrap();
         let slot = board.slot(0);
-        slot.begin_serving("blog", "GET", "/", 0);
-        slot.app_bytes.store(u32::MAX, Relaxed);
-        slot.request_bytes.store(u32::MAX, Relaxed);
+        serve(slot, "blog", "GET", "/", 0);
+        let at = &slot.requests[0];
+        at.app_bytes.store(u32::MAX, Relaxed);
+        at.line_bytes.store(u32::MAX, Relaxed);
         let serving = slot.serving().unwrap();
         assert!(serving.app.starts_with("blog\\u{0}"));
-        assert!(serving.request.len() <= REQUEST_BYTES_MAX * "\\u{0}".len());
+        assert!(serving.request.len() <= LINE_BYTES_MAX * "\\u{0}".len());
+        for shown in [PLACES as u32 + 1, u32::MAX] {
+            slot.shown.store(shown, Relaxed);
+            assert_eq!(slot.serving(), None);
+        }
+        at.status.store(u32::MAX, Relaxed);
+        at.family.store(u32::MAX, Relaxed);
+        at.protocol.store(u64::MAX, Relaxed);
+        slot.taken
+            .iter()
+            .for_each(|word| word.store(u64::MAX, Relaxed));
+        let left_behind = slot.left_behind();
+        assert_eq!(left_behind.len(), PLACES);
+        let first = &left_behind[0];
+        assert_eq!((first.status, first.remote), (0, None));
+        assert!(first.target.len() <= LINE_BYTES_MAX);
+        // Places that there are not change nothing.
+        slot.enter(PLACES, &entry("blog", "GET", "/", 0));
+        slot.set_status(PLACES, 200);
+        slot.leave(PLACES);
+    }
+
+    #[test]
+    fn what_a_worker_leaves_behind_is_every_request_that_is_not_over() {
+        let board = Scoreboard::new(1).unwrap();
+        let slot = board.slot(0);
+        let (v4, v6) = ("192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap());
+        let last = PLACES - 1;
+        for (place, remote) in [(0, Some(v4)), (63, None), (64, Some(v6)), (last, None)] {
+            let target = format!("/{place}?a b");
+            let entry = Entry {
+                remote,
+                protocol: "HTTP/2",
+                ..entry("blog", "GET", &target, place as u64)
+            };
+            slot.enter(place, &entry);
+        }
+        slot.set_status(64, 200);
+        slot.leave(63);
+        // It dies in the middle of a change.
+        slot.version.store(slot.version.load(Relaxed) | 1, Relaxed);
+        let left_behind = |place: usize, remote, status| LeftBehind {
+            app: "blog".to_owned(),
+            method: "GET".to_owned(),
+            target: format!("/{place}?a b"),
+            protocol: "HTTP/2".to_owned(),
+            remote,
+            status,
+            started_ms: place as u64,
+        };
+        let expect = [
+            left_behind(0, Some(v4), 0),
+            left_behind(64, Some(v6), 200),
+            left_behind(last, None, 0),
+        ];
+        assert_eq!(slot.left_behind(), expect);
+        slot.reset();
+        assert_eq!(slot.left_behind(), []);
+        // A place that is used again has nothing of before.
+        slot.enter(64, &entry("a", "PUT", "/", 1));
+        assert_eq!(
+            (slot.left_behind()[0].status, slot.left_behind()[0].remote),
+            (0, None)
+        );
     }
 
     #[test]
@@ -425,8 +660,8 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !stop.load(Relaxed) {
-                    slot.begin_serving("one", "GET", "/111111111111", 1);
-                    slot.begin_serving("two", "PUT", "/222222222222", 2);
+                    serve(slot, "one", "GET", "/111111111111", 1);
+                    serve(slot, "two", "PUT", "/222222222222", 2);
                 }
             });
             for _ in 0..20_000 {

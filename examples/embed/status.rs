@@ -61,7 +61,12 @@ fn told_to_leave(child: &Child) -> io::Result<bool> {
         Recv::Eof => Ok(true),
         Recv::Frame { len, .. } => match ToChild::decode(&frame[..len]) {
             Ok(ToChild::Drain | ToChild::Retire) => Ok(true),
-            Ok(ToChild::ReopenLog | ToChild::Accept { .. } | ToChild::Revoke) => Ok(false),
+            Ok(
+                ToChild::ReopenLog
+                | ToChild::ReopenAccessLog
+                | ToChild::Accept { .. }
+                | ToChild::Revoke,
+            ) => Ok(false),
             Err(error) => Err(io::Error::other(error)),
         },
     }

@@ -15,9 +15,11 @@ use super::action::Notice;
 use super::children::{ChildId, Place};
 use super::clients::Clients;
 use super::event::Event;
+use super::log_files::AccessLogs;
 use super::perform::{Driver, Surroundings};
 use super::plan::Open;
 use super::role::{Child, Title};
+use crate::access;
 use crate::protocol::frame::FRAME_BYTES_MAX;
 use crate::protocol::message::{FromChild, ToChild};
 use crate::protocol::upgrade::ToSuccessor;
@@ -26,7 +28,6 @@ use crate::sys::identity::Identity;
 use crate::sys::memory_file;
 use crate::sys::process::{self, Pid};
 use crate::sys::signals::Signal;
-use crate::sys::stdio;
 
 /// Messages of a dead child that are heard: more than its queue can hold, but not without end, as
 /// it may have left a child of its own that goes on writing.
@@ -40,6 +41,8 @@ struct Member {
     pid: Pid,
     role: &'static str,
     row: Option<usize>,
+    /// Whether it was sent a signal that ends it at once.
+    killed: bool,
     /// Whether it is known to be gone: then its number may be another's.
     reaped: bool,
     /// `None` once nothing more is to be said or heard.
@@ -50,11 +53,20 @@ struct Member {
 #[derive(Debug, Default)]
 pub(super) struct Family {
     members: BTreeMap<ChildId, Member>,
+    /// Which they write to.
+    pub(super) access_logs: AccessLogs,
     /// The file that came with the message that is being handled.
     arrived: Option<OwnedFd>,
 }
 
 impl Family {
+    /// Nobody yet, with the access log of the first generation.
+    pub(super) fn new(access_log: Option<access::Log>) -> Self {
+        let mut family = Self::default();
+        family.access_logs.keep(1, access_log);
+        family
+    }
+
     pub(super) fn ids(&self) -> Vec<ChildId> {
         self.members.keys().copied().collect()
     }
@@ -99,6 +111,7 @@ impl Driver {
                     pid,
                     role,
                     row,
+                    killed: false,
                     reaped: false,
                     channel: Some(channel),
                 };
@@ -142,7 +155,7 @@ impl Driver {
         self.surroundings = Surroundings::default();
         self.signals = None;
         self.files = None;
-        self.family = Family::default();
+        let family = std::mem::take(&mut self.family);
         self.clients = Clients::new(None);
         let loaded = std::mem::take(&mut self.plans).remove(&id.generation);
         let Some(loaded) = loaded else {
@@ -164,6 +177,7 @@ impl Driver {
             listeners: listeners.map(|open| open.listener).collect(),
             handed: loaded.artefacts.into_values().collect(),
             scoreboard: Arc::clone(&self.scoreboard),
+            access_log: family.access_logs.inherit(id),
             seat: loaded.usher.and_then(|usher| usher.into_seat(id)),
             title: Title(format!("{name}: loader gen {}", id.generation)),
         };
@@ -256,43 +270,6 @@ impl Driver {
         channel.send(&message.encode(), &files)
     }
 
-    /// Opens the log file again and hands it to the children, who may not be allowed to.
-    pub(super) fn reopen_logs(&mut self) -> Result<String, String> {
-        let Some(path) = &self.surroundings.log_path else {
-            return Ok("the log goes to standard error, which stays as it is".to_owned());
-        };
-        let opened = stdio::open_log(path)
-            .and_then(|file| stdio::redirect_stderr(file.as_fd()).map(|()| OwnedFd::from(file)));
-        let file = opened.map_err(|error| {
-            let reason = format!("cannot open {} again: {error}", path.display());
-            error!("role=arbiter {reason}");
-            reason
-        })?;
-        self.share_log(&file);
-        Ok("the log file is open again".to_owned())
-    }
-
-    /// Hands `file` to the children as their standard error; they may not be allowed to open it.
-    fn share_log(&mut self, file: &OwnedFd) {
-        for child in self.family.ids() {
-            if matches!(child.place, Place::Slot { .. }) {
-                self.send(child, &ToChild::ReopenLog, Some(file));
-            }
-        }
-    }
-
-    /// A daemon that serves has let go of the standard error that it was started with, and so must
-    /// those whom it has forked before.
-    pub(super) fn share_null(&mut self) {
-        if !self.state.circumstances.daemon || self.surroundings.log_path.is_some() {
-            return;
-        }
-        match stdio::duplicate_stderr() {
-            Ok(file) => self.share_log(&file.into()),
-            Err(error) => warn!("role=arbiter cannot share its standard error: {error}"),
-        }
-    }
-
     pub(super) fn kill(&mut self, id: ChildId, signal: Signal) {
         let who = self.who(id);
         let Some(member) = self.family.members.get_mut(&id) else {
@@ -301,6 +278,7 @@ impl Driver {
         if signal == Signal::Kill {
             member.channel = None;
         }
+        member.killed |= matches!(signal, Signal::Kill | Signal::Abrt);
         if member.reaped {
             return;
         }
@@ -318,15 +296,17 @@ impl Driver {
                 continue;
             };
             member.reaped = true;
-            let row = member.row;
+            let (row, killed) = (member.row, member.killed);
             // Its last words explain its end.
             self.hear(child, LAST_WORDS_MAX);
             if let Some(row) = row {
                 self.counters.leave(self.scoreboard.slot(row));
+                self.write_left_behind(child, pid, row, killed);
             }
             self.dismiss(child);
             self.feed(Event::ChildExited { child, reason });
             self.family.members.remove(&child);
+            self.close_access_logs();
         }
     }
 

@@ -215,7 +215,7 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scoreboard::Scoreboard;
+    use crate::scoreboard::{Entry, Scoreboard};
 
     #[test]
     fn a_child_is_named_in_one_form() {
@@ -252,9 +252,16 @@ mod tests {
         let board = Scoreboard::new(1).unwrap();
         let slot = Some(board.slot(0));
         assert_eq!(Serving(slot).to_string(), " in_flight=0");
-        board
-            .slot(0)
-            .begin_serving("blog", "GET", "/a\nb", monotonic_ms());
+        let entry = Entry {
+            app: "blog",
+            method: "GET",
+            target: "/a\nb",
+            protocol: "HTTP/1.1",
+            remote: None,
+            started_ms: monotonic_ms(),
+        };
+        board.slot(0).enter(0, &entry);
+        board.slot(0).show(Some(0));
         board.slot(0).set_in_flight(2);
         let line = Serving(slot).to_string();
         assert!(

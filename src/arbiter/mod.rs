@@ -14,6 +14,7 @@ pub mod exit;
 mod family;
 pub mod generation;
 mod log;
+mod log_files;
 mod orders;
 mod patience;
 mod perform;

@@ -137,7 +137,7 @@ impl Driver {
     pub(super) fn new(
         circumstances: Circumstances,
         settings: Settings,
-        first: Loaded,
+        mut first: Loaded,
         mut surroundings: Surroundings,
         signals: SignalQueue,
         scoreboard: Arc<Scoreboard>,
@@ -147,13 +147,14 @@ impl Driver {
             .control
             .take_if(|_| surroundings.predecessor.is_none());
         let clients = Clients::new(control);
+        let family = Family::new(first.plan.access_log.take());
         Self {
             state: State::new(circumstances, settings),
             plans: BTreeMap::from([(1, first)]),
             surroundings,
             signals: Some(signals),
             scoreboard,
-            family: Family::default(),
+            family,
             clients,
             files: None,
             service: ServiceManager::new(circumstances.predecessor),

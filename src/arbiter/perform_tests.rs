@@ -12,6 +12,7 @@ use super::*;
 use crate::arbiter::builder::{Arbiter, Builder};
 use crate::arbiter::role::{Child, Role};
 use crate::protocol::message::ToChild;
+use crate::scoreboard::Entry;
 use crate::sys::process::{self, ExitReason};
 use crate::sys::socket::{BindTo, Listener};
 use crate::sys::{fork_lock, memory_file};
@@ -83,7 +84,10 @@ fn serve(child: &Child, signals: &SignalQueue) -> i32 {
             Recv::Eof => return 11,
             Recv::Frame { len, .. } => match ToChild::decode(&buffer[..len]).unwrap() {
                 ToChild::Drain | ToChild::Retire => return 0,
-                ToChild::ReopenLog | ToChild::Accept { .. } | ToChild::Revoke => {}
+                ToChild::ReopenLog
+                | ToChild::ReopenAccessLog
+                | ToChild::Accept { .. }
+                | ToChild::Revoke => {}
             },
         }
     }
@@ -266,7 +270,16 @@ fn a_worker_that_misses_its_heartbeat_is_replaced() {
     check(0, || {
         let plan = with_next(folder.path(), |child| {
             let slot = child.scoreboard.slot(child.row);
-            slot.begin_serving("blog", "GET", "/", monotonic_ms());
+            let entry = Entry {
+                app: "blog",
+                method: "GET",
+                target: "/",
+                protocol: "HTTP/1.1",
+                remote: None,
+                started_ms: monotonic_ms(),
+            };
+            slot.enter(0, &entry);
+            slot.show(Some(0));
             slot.set_alive_until(monotonic_ms());
             say(child, &FromChild::Ready, &[]);
             poll::wait(&mut [], None).map_or(1, |_| 0)

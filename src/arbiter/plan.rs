@@ -11,6 +11,7 @@ use super::children::{SLOTS_MAX, WORKER};
 use super::generation::{MemoryLimit, Settings, Staffing, Upgrade};
 use super::role::{BackOff, Role, millis};
 use crate::accept::Through;
+use crate::access;
 use crate::protocol::report::AppReport;
 use crate::protocol::upgrade::SECRET_BYTES;
 use crate::sys::identity::Identity;
@@ -37,6 +38,7 @@ pub struct Plan {
     pub(super) listeners: Vec<Open>,
     pub(super) accept: Option<Through>,
     pub(super) identity: Option<Identity>,
+    pub(super) access_log: Option<access::Log>,
     pub(super) watched_files: Vec<PathBuf>,
     scheme: &'static str,
     pub(super) secret: Option<[u8; SECRET_BYTES]>,
@@ -120,6 +122,7 @@ impl Plan {
             listeners: Vec::new(),
             accept: None,
             identity: None,
+            access_log: None,
             watched_files: Vec::new(),
             scheme: "http",
             secret: None,
@@ -227,6 +230,14 @@ impl Plan {
     /// The secret of [`secret`](Self::secret).
     pub fn shared_secret(&self) -> Option<[u8; SECRET_BYTES]> {
         self.secret
+    }
+
+    /// The access log, which is open: each child of a slot has it, and the arbiter writes the lines of
+    /// requests that died with their worker.
+    #[must_use]
+    pub fn access_log(mut self, log: Option<access::Log>) -> Self {
+        self.access_log = log;
+        self
     }
 
     /// Files whose change begins a reload.

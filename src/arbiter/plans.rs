@@ -51,7 +51,10 @@ impl Driver {
             _ => Err("this server does not know how to read its configuration again".to_owned()),
         };
         match made {
-            Ok((loaded, settings, abandons)) => {
+            Ok((mut loaded, settings, abandons)) => {
+                self.family
+                    .access_logs
+                    .keep(number, loaded.plan.access_log.take());
                 self.plans.insert(number, loaded);
                 self.events
                     .push_back(Event::Prepared { settings, abandons });
@@ -67,6 +70,7 @@ impl Driver {
         for (_, before) in older {
             self.unlink_all_but(before.plan, number);
         }
+        self.close_access_logs();
         self.watch_files(number);
     }
 
@@ -75,6 +79,7 @@ impl Driver {
             let current = self.plans.keys().next().copied().unwrap_or(0);
             self.unlink_all_but(loaded.plan, current);
         }
+        self.close_access_logs();
     }
 
     /// Closes the listeners of `plan`; those that the plan of generation `kept` has too stay open

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::accept::Seat;
+use crate::access;
 use crate::scoreboard::Scoreboard;
 use crate::sys::channel::Channel;
 use crate::sys::socket::Listener;
@@ -109,6 +110,8 @@ pub struct Child {
     pub handed: Vec<OwnedFd>,
     /// Its place among those who accept from the listeners; `None` if each may try whenever it likes.
     pub seat: Option<Seat>,
+    /// The access log, if there is one; none in the loader.
+    pub access_log: Option<access::Log>,
     /// The table in which it writes its row.
     pub scoreboard: Arc<Scoreboard>,
     /// How `ps` shows it.

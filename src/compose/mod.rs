@@ -3,6 +3,7 @@
 //! Invariant: whatever a start needs of the machine is got here, in an order in which each failure
 //! ends with one line, one exit code and nothing left behind.
 
+mod access_log;
 mod listeners;
 mod plan;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::StartError;
+use super::access_log::access_log;
 use super::listeners::{Open, Planned, listeners};
 use crate::accept::Through;
 use crate::arbiter::{Description, MaxMemory, Measure, Plan, Role, Upgrade};
@@ -19,7 +20,7 @@ use crate::{loader, tls, worker};
 /// The plan that carries out `config`, on listeners that are open already where there are such.
 ///
 /// # Errors
-/// When an address cannot be bound.
+/// When an address cannot be bound, or the access log cannot be opened.
 pub fn plan(config: &Config, open: &Open, identity: Option<&Identity>) -> Result<Plan, StartError> {
     logging(config, open, identity, |_| ())
 }
@@ -60,6 +61,7 @@ pub(super) fn logging(
         .max_memory(max_memory(&config))
         .upgrade(upgrade, config.upgrade_timeout)
         .identity(identity.cloned())
+        .access_log(access_log(&config)?)
         .watched_files(watched_files(&config))
         .accept(through(config.accept))
         .scheme(if config.tls.is_on() { "https" } else { "http" })

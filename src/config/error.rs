@@ -6,6 +6,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::access::FormatError;
+
 /// Longest part of a wrong value that an error repeats, in characters.
 const QUOTE_MAX: usize = 80;
 
@@ -183,6 +185,9 @@ pub enum Problem {
         /// What it should have been, with an example.
         expected: &'static str,
     },
+    /// The text is not a format of the access log.
+    #[error(transparent)]
+    Format(#[from] FormatError),
     /// The value is outside of what is allowed.
     #[error("{} is outside of {range}", quoted(.found))]
     OutOfRange {

@@ -26,7 +26,9 @@ use super::proxies::{field, members, network_text, networks, prefix};
 use super::raw::Entry;
 use super::resolved::LogLevel;
 use super::route::Route;
-use super::text::{NONE, TITLE, account, flag, level, path, path_or, title};
+use super::syslog::SyslogTo;
+use super::text::{NONE, STDOUT, TITLE, account, flag, level, path, path_or, target, title};
+use crate::access::{Format, Target};
 
 /// The field of a `T` that holds a `V`.
 type At<T, V> = fn(&mut T) -> &mut V;
@@ -100,6 +102,12 @@ pub(super) enum Kind<T: 'static> {
     Socket { at: At<T, Option<PathBuf>> },
     /// A folder, `auto` for the user's cache, or `none`.
     Cache { at: At<T, Option<PathBuf>> },
+    /// The file of the access log, `-` for standard output, or `none`.
+    AccessLog { at: At<T, Option<Target>> },
+    /// What a line of the access log looks like.
+    AccessFormat { at: At<T, Format> },
+    /// Where syslog listens.
+    Syslog { at: At<T, SyslogTo> },
     /// Files.
     Paths { at: At<T, Vec<PathBuf>> },
     /// Addresses to listen on.
@@ -177,6 +185,15 @@ impl<T: 'static> Kind<T> {
             }
             Self::Socket { at } => *at(target) = single(entry, |text| socket(text, base))?,
             Self::Cache { at } => *at(target) = single(entry, |text| cache(text, machine, base))?,
+            Self::AccessLog { at } => {
+                *at(target) = single(entry, |text| self::target(text, base))?;
+            }
+            Self::AccessFormat { at } => {
+                *at(target) = single(entry, |text| Ok(Format::parse(text)?))?;
+            }
+            Self::Syslog { at } => {
+                *at(target) = single(entry, |text| SyslogTo::parse(text, base))?;
+            }
             Self::Paths { at } => *at(target) = paths(entry, base)?,
             Self::Addresses { at } => *at(target) = addresses(entry, base)?,
             Self::Routes { at } => *at(target) = routes(entry)?,
@@ -228,6 +245,12 @@ impl<T: 'static> Kind<T> {
             Self::Socket { at } | Self::Cache { at } => {
                 toml_or(NONE, at(target).as_deref(), path_text)
             }
+            Self::AccessLog { at } => toml_or(NONE, at(target).as_ref(), |target| match target {
+                Target::Stdout => STDOUT.to_owned(),
+                Target::File(path) => path_text(path),
+            }),
+            Self::AccessFormat { at } => toml_string(&at(target).to_string()),
+            Self::Syslog { at } => toml_string(&at(target).to_string()),
             Self::Paths { at } => toml_list(at(target).iter().map(|path| path.display())),
             Self::Addresses { at } => toml_list(at(target).iter()),
             Self::Routes { at } => toml_list(at(target).iter()),
@@ -257,7 +280,10 @@ impl<T: 'static> Kind<T> {
             | Self::PathOr { .. }
             | Self::Socket { .. }
             | Self::Cache { .. }
-            | Self::Prefix { .. } => Form::Text,
+            | Self::Prefix { .. }
+            | Self::AccessLog { .. }
+            | Self::AccessFormat { .. }
+            | Self::Syslog { .. } => Form::Text,
             Self::Paths { .. }
             | Self::Addresses { .. }
             | Self::Routes { .. }
@@ -284,7 +310,9 @@ impl<T: 'static> Kind<T> {
             Self::Account { placeholder, .. }
             | Self::PathOr { placeholder, .. }
             | Self::Choice { placeholder, .. } => placeholder,
-            Self::File { .. } | Self::Paths { .. } => "FILE",
+            Self::File { .. } | Self::Paths { .. } | Self::AccessLog { .. } => "FILE",
+            Self::AccessFormat { .. } => "FORMAT",
+            Self::Syslog { .. } => "SYSLOG-ADDR",
             Self::Socket { .. } => "PATH",
             Self::Cache { .. } => "FOLDER",
             Self::Addresses { .. } => "ADDR",
@@ -328,6 +356,9 @@ impl<T: 'static> Kind<T> {
             Self::PathOr { none, .. } => format!("a path or `{none}`"),
             Self::Socket { .. } => "a path or `none`".into(),
             Self::Cache { .. } => "a path, `auto` or `none`".into(),
+            Self::AccessLog { .. } => "a path, `-` or `none`".into(),
+            Self::AccessFormat { .. } => "a text with atoms, or `json`".into(),
+            Self::Syslog { .. } => "`unix://PATH` or `udp://HOST:PORT`".into(),
             Self::Paths { .. } => "a list of paths".into(),
             Self::Addresses { .. } => "a list of addresses".into(),
             Self::Routes { .. } => "a list of routes".into(),

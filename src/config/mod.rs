@@ -28,6 +28,7 @@ mod resolved;
 mod route;
 mod setting;
 mod suggest;
+mod syslog;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,7 @@ pub use resolved::{
     AcceptMode, App, AppLimits, Config, LogLevel, MemoryMeasure, UpgradeMode, WorkerClass,
 };
 pub use route::Route;
+pub use syslog::{Facility, SyslogTo};
 pub use tls::{CertReqs, Http2, Http2Cleartext, HttpProtocols, Tls, TlsVersion};
 
 use environment::Environment;

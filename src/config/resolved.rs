@@ -15,7 +15,9 @@ use super::grant::Dir;
 use super::outbound::OutboundPattern;
 use super::proxies::Proxies;
 use super::route::Route;
+use super::syslog::{Facility, SyslogTo};
 use super::tls::{Http2, Tls};
+use crate::access::{Format, Target};
 
 /// Where each setting of the server or of one app was written, by its key.
 pub(super) type Origins = BTreeMap<&'static str, Origin>;
@@ -178,6 +180,18 @@ pub struct Config {
     pub log_level: LogLevel,
     /// File that the log is added to, absolute, or `None` for standard error.
     pub error_logfile: Option<PathBuf>,
+    /// Where the access log goes, or `None` for nowhere.
+    pub access_logfile: Option<Target>,
+    /// What a line of the access log looks like.
+    pub access_logformat: Format,
+    /// Whether the access log goes to syslog, whether or not it goes to a file.
+    pub log_syslog: bool,
+    /// Where syslog listens.
+    pub log_syslog_to: SyslogTo,
+    /// What syslog calls this program: 1 to 32 printable ASCII characters without a space.
+    pub log_syslog_prefix: String,
+    /// The facility of the messages.
+    pub log_syslog_facility: Facility,
     /// Folder of compiled components, or `None` to keep none.
     pub cache_dir: Option<PathBuf>,
     /// CPU time that compiling one component may take.
@@ -297,6 +311,12 @@ impl Config {
             proxies: Proxies::blank(),
             log_level: LogLevel::Trace,
             error_logfile: None,
+            access_logfile: None,
+            access_logformat: Format::default(),
+            log_syslog: false,
+            log_syslog_to: SyslogTo::Unix(PathBuf::new()),
+            log_syslog_prefix: String::new(),
+            log_syslog_facility: Facility::User,
             cache_dir: None,
             compile_timeout: Duration::ZERO,
             compile_memory: 0,

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use clap::Command;
 
+use crate::access::Format;
+
 use super::*;
 
 /// One way to start the server, in a folder of its own.
@@ -184,6 +186,15 @@ fn the_defaults() {
         proxies: proxies_by_default(),
         log_level: LogLevel::Info,
         error_logfile: None,
+        access_logfile: None,
+        access_logformat: Format::parse(
+            r#"%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s""#,
+        )
+        .unwrap(),
+        log_syslog: false,
+        log_syslog_to: SyslogTo::Unix("/dev/log".into()),
+        log_syslog_prefix: "rgunicorn".into(),
+        log_syslog_facility: Facility::User,
         cache_dir: Some("/cache/rgunicorn".into()),
         compile_timeout: Duration::from_secs(300),
         compile_memory: 4 << 30,

@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::error::Problem;
 use super::resolved::LogLevel;
+use crate::access::Target;
 
 /// What stands for no value at all.
 pub(super) const NONE: &str = "none";
+/// What stands for standard output.
+pub(super) const STDOUT: &str = "-";
 /// What the beginning of a process title is, for a reader.
 pub(super) const TITLE: &str = "1 to 32 printable ASCII characters without a space";
 
@@ -88,6 +91,15 @@ pub(super) fn path_or(text: &str, none: &str, base: &Path) -> Result<Option<Path
         return Ok(None);
     }
     path(text, base).map(Some)
+}
+
+/// Reads where the access log goes.
+pub(super) fn target(text: &str, base: &Path) -> Result<Option<Target>, Problem> {
+    match text {
+        NONE => Ok(None),
+        STDOUT => Ok(Some(Target::Stdout)),
+        text => path(text, base).map(|path| Some(Target::File(path))),
+    }
 }
 
 /// Makes a path absolute, and drops its `.` segments. `..` stays: with symbolic links only the

@@ -61,6 +61,7 @@ impl Handler {
     ) -> wasmtime::Result<()> {
         let request = lower(request);
         let app = self.0.instantiate_async(&mut *store).await?;
+        store.data().made();
         let response = app
             .rgunicorn_http_handler()
             .call_handle(store, &request)

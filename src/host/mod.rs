@@ -15,6 +15,7 @@ mod outbound;
 mod resolver;
 mod store;
 mod streaming;
+mod usage;
 
 pub use component::{Described, World, describe};
 pub use engine::{Compiler, Pool, VERSION};
@@ -22,6 +23,7 @@ pub use error::{Failure, LoadError};
 pub use exchange::{Exchange, RequestBody, ResponseBody};
 pub use outbound::Client;
 pub use store::TICK;
+pub use usage::Usage;
 
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
@@ -109,17 +111,18 @@ impl App {
 
     /// Starts to answer a request in a new instance; nothing runs until the exchange is polled.
     /// `held` is let go when the guest has returned and its instance is gone, however long the
-    /// response then takes to reach the client.
+    /// response then takes to reach the client. `usage` is told what the instance takes.
     #[must_use]
     pub fn answer<H: 'static>(
         self: &Rc<Self>,
         request: http::Request<RequestBody>,
         held: H,
+        usage: Option<Arc<Usage>>,
     ) -> Exchange {
         let app = Rc::clone(self);
         Exchange::new(move |reply| async move {
             let _held = held;
-            let mut store = store::new(&app.engine, &app.rights)?;
+            let mut store = store::new(&app.engine, &app.rights, usage)?;
             let result = match &app.dispatch {
                 Dispatch::Buffered(handler) => handler.call(&mut store, request, reply).await,
                 Dispatch::Streaming(handler) => handler.call(&mut store, request, reply).await,
@@ -133,7 +136,7 @@ impl App {
     /// # Errors
     /// When the component does not instantiate within its limits.
     pub async fn rehearse(&self) -> Result<(), Failure> {
-        let mut store = store::new(&self.engine, &self.rights)?;
+        let mut store = store::new(&self.engine, &self.rights, None)?;
         let result = match &self.dispatch {
             Dispatch::Buffered(handler) => handler.rehearse(&mut store).await,
             Dispatch::Streaming(handler) => handler.rehearse(&mut store).await,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::ResourceTable;
 use wasmtime::{
@@ -14,6 +14,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use super::error::Failure;
 use super::guest_log::{GuestLog, StreamName};
 use super::outbound::{Client, Hooks, Outbound};
+use super::usage::Usage;
 use crate::config;
 
 /// CPU time between two looks at a running guest. It bounds how long a guest holds up the others of
@@ -81,7 +82,12 @@ impl Rights {
 }
 
 /// Makes the store of one request.
-pub(super) fn new(engine: &Engine, rights: &Arc<Rights>) -> Result<Store<Guest>, Failure> {
+pub(super) fn new(
+    engine: &Engine,
+    rights: &Arc<Rights>,
+    usage: Option<Arc<Usage>>,
+) -> Result<Store<Guest>, Failure> {
+    let begun = usage.as_ref().map(|_| Instant::now());
     let mut table = ResourceTable::new();
     table.set_max_capacity(RESOURCES);
     let guest = Guest {
@@ -95,7 +101,9 @@ pub(super) fn new(engine: &Engine, rights: &Arc<Rights>) -> Result<Store<Guest>,
             memory_limit: rights.memory_bytes,
             elements: 0,
             denied: false,
+            usage,
         },
+        begun,
         rights: Arc::clone(rights),
         out_of_cpu: false,
     };
@@ -121,11 +129,20 @@ pub(super) struct Guest {
     hooks: Hooks,
     rights: Arc<Rights>,
     use_of: Use,
+    /// When the store was made, if that is measured.
+    begun: Option<Instant>,
     ticks_left: u64,
     out_of_cpu: bool,
 }
 
 impl Guest {
+    /// Its instance is there.
+    pub(super) fn made(&self) {
+        if let (Some(usage), Some(begun)) = (&self.use_of.usage, self.begun) {
+            usage.made(begun.elapsed());
+        }
+    }
+
     /// The guest was found running: it is charged for it, and the others get a turn.
     fn tick(&mut self) -> UpdateDeadline {
         match self.ticks_left.checked_sub(1) {
@@ -221,6 +238,7 @@ struct Use {
     memory_limit: u64,
     elements: usize,
     denied: bool,
+    usage: Option<Arc<Usage>>,
 }
 
 impl ResourceLimiter for Use {
@@ -238,6 +256,9 @@ impl ResourceLimiter for Use {
             return Ok(false);
         }
         self.memory_bytes = total;
+        if let Some(usage) = &self.usage {
+            usage.has_memory(total);
+        }
         Ok(true)
     }
 

@@ -56,6 +56,7 @@ impl Handler {
                 let _ = reply.send(result);
             })?;
         let proxy = self.0.instantiate_async(&mut *store).await?;
+        store.data().made();
         proxy
             .wasi_http_incoming_handler()
             .call_handle(store, request, outparam)

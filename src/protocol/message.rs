@@ -16,6 +16,7 @@ const RETIRE: u8 = 2;
 const REOPEN_LOG: u8 = 3;
 const ACCEPT: u8 = 4;
 const REVOKE: u8 = 5;
+const REOPEN_ACCESS_LOG: u8 = 6;
 
 const READY: u8 = 129;
 const ARTEFACT: u8 = 130;
@@ -34,6 +35,8 @@ pub enum ToChild {
     Retire,
     /// Write the log to the one file that comes with the frame.
     ReopenLog,
+    /// Write the access log to the one file that comes with the frame.
+    ReopenAccessLog,
     /// A connection waits: accept it, unless the baton is somebody else's by now.
     Accept {
         /// Where, in the order of the role's listeners, from 0.
@@ -80,6 +83,7 @@ impl fmt::Display for ToChild {
             Self::Drain => formatter.write_str("DRAIN"),
             Self::Retire => formatter.write_str("RETIRE"),
             Self::ReopenLog => formatter.write_str("REOPEN"),
+            Self::ReopenAccessLog => formatter.write_str("REOPEN_ACCESS"),
             Self::Accept { listener } => write!(formatter, "ACCEPT:{listener}"),
             Self::Revoke => formatter.write_str("REVOKE"),
         }
@@ -108,6 +112,7 @@ impl ToChild {
             Self::Drain => frame(DRAIN, &[]),
             Self::Retire => frame(RETIRE, &[]),
             Self::ReopenLog => frame(REOPEN_LOG, &[]),
+            Self::ReopenAccessLog => frame(REOPEN_ACCESS_LOG, &[]),
             Self::Accept { listener } => frame(ACCEPT, &listener.to_le_bytes()),
             Self::Revoke => frame(REVOKE, &[]),
         }
@@ -120,6 +125,7 @@ impl ToChild {
             DRAIN => no_payload(kind, payload).map(|()| Self::Drain),
             RETIRE => no_payload(kind, payload).map(|()| Self::Retire),
             REOPEN_LOG => no_payload(kind, payload).map(|()| Self::ReopenLog),
+            REOPEN_ACCESS_LOG => no_payload(kind, payload).map(|()| Self::ReopenAccessLog),
             ACCEPT => number(kind, payload).map(|bytes| Self::Accept {
                 listener: u16::from_le_bytes(bytes),
             }),

@@ -12,6 +12,7 @@ mod environment;
 pub mod file_watch;
 pub mod identity;
 mod inherited;
+pub mod log_file;
 pub mod memory_file;
 pub mod pid_file;
 pub mod poll;

@@ -69,8 +69,10 @@ impl<T: Plain> Shared<T> {
             .and_then(NonZeroUsize::new);
         let bytes = bytes.ok_or(io::ErrorKind::InvalidInput)?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // A small machine need not have as much memory as all elements would be.
+        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_NORESERVE;
         // SAFETY: a new mapping at an address that the kernel chooses replaces no other.
-        let first = unsafe { mmap_anonymous(None, bytes, protection, MapFlags::MAP_SHARED) }?;
+        let first = unsafe { mmap_anonymous(None, bytes, protection, flags) }?;
         Ok(Self {
             first: first.cast(),
             count,

@@ -30,6 +30,11 @@ pub fn duplicate_stderr() -> io::Result<File> {
     Ok(io::stderr().as_fd().try_clone_to_owned()?.into())
 }
 
+/// Standard output once more; closed by exec.
+pub fn duplicate_stdout() -> io::Result<File> {
+    Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
+}
+
 /// Opens a log to append to, or makes it with mode 0640 less the umask; closed by exec.
 ///
 /// `/dev/stdout` and `/dev/stderr` are the streams that this process has. A FIFO is opened whether
@@ -37,7 +42,7 @@ pub fn duplicate_stderr() -> io::Result<File> {
 /// server.
 pub fn open_log(path: &Path) -> io::Result<File> {
     if STDOUT.iter().any(|name| path == Path::new(name)) {
-        return Ok(io::stdout().as_fd().try_clone_to_owned()?.into());
+        return duplicate_stdout();
     }
     if STDERR.iter().any(|name| path == Path::new(name)) {
         return duplicate_stderr();

@@ -14,7 +14,7 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
-use rustls::{RootCertStore, SupportedProtocolVersion};
+use rustls::{ProtocolVersion, RootCertStore, SupportedProtocolVersion};
 
 pub use rustls::ServerConfig;
 pub use tickets::Secret;
@@ -27,6 +27,17 @@ use tickets::Tickets;
 pub const ALPN_H1: &[u8] = b"http/1.1";
 /// See [`ALPN_H1`].
 pub const ALPN_H2: &[u8] = b"h2";
+
+/// What a version is called, as in OpenSSL and so in other servers' logs.
+#[must_use]
+pub fn version_name(version: ProtocolVersion) -> &'static str {
+    match version {
+        ProtocolVersion::TLSv1_2 => "TLSv1.2",
+        ProtocolVersion::TLSv1_3 => "TLSv1.3",
+        // No other is spoken.
+        _ => "TLS",
+    }
+}
 
 /// Why TLS cannot be spoken.
 #[derive(Debug, thiserror::Error)]

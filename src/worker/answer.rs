@@ -17,8 +17,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::client::Client;
 use super::pump::{Chunks, Pump};
+use super::record::{Record, reason};
 use super::shared::{InFlight, Served, Shared};
 use super::side::{Broken, Incoming, Outgoing, Request, Unsent};
+use crate::access::Reason;
 use crate::host::{Exchange, Failure, RequestBody, ResponseBody};
 use crate::http::head::Framing;
 use crate::http::refusal::Refusal;
@@ -54,14 +56,16 @@ struct Asked {
 /// Why a request is answered by nobody but us.
 struct TurnedAway {
     status: StatusCode,
+    reason: Reason,
     /// Seconds after which the client may try again.
     retry_after: Option<u64>,
 }
 
-impl From<StatusCode> for TurnedAway {
-    fn from(status: StatusCode) -> Self {
+impl TurnedAway {
+    fn new(status: StatusCode, reason: Reason) -> Self {
         Self {
             status,
+            reason,
             retry_after: None,
         }
     }
@@ -113,31 +117,38 @@ fn bad(error: ResponseError) -> Failure {
     })
 }
 
-/// Answers one request. Fails when the client can no longer be reached.
+/// Answers one request, and says in its record what came of it. Fails when the client can no longer
+/// be reached.
 pub(super) async fn answer(
     shared: &Rc<Shared>,
     client: &Client,
     mut request: Request,
     (incoming, outgoing): (&mut impl Incoming, &mut impl Outgoing),
+    record: &mut Record,
 ) -> io::Result<Outcome> {
     if let Err(refusal) = resolve(shared, client, &mut request) {
         let status = refusal.status;
         tracing::debug!(%client, "refused with {}: {}", status.as_u16(), refusal.reason);
-        return Ok(turn_away(outgoing, &status.into()));
+        let turned_away = TurnedAway::new(status, Reason::Malformed);
+        return Ok(turn_away(outgoing, &turned_away, record));
     }
     let (asked, limit) = match find(shared, &request) {
         Ok(found) => found,
-        Err(turned_away) => return Ok(turn_away(outgoing, &turned_away)),
+        Err(turned_away) => return Ok(turn_away(outgoing, &turned_away, record)),
     };
-    if request.expects_continue {
-        outgoing.invite().await?;
+    record.enter(shared, &asked.served, &request);
+    if request.expects_continue
+        && let Err(error) = outgoing.invite().await
+    {
+        return explain(&asked, Over::Lost(error), outgoing, record);
     }
     let mut pump = Pump::new(incoming, limit, shared.min_body_rate);
     let (body, chunks) = match body(&asked, request.framing, &mut pump).await {
         Ok(body) => body,
-        Err(over) => return explain(&asked, over, outgoing),
+        Err(over) => return explain(&asked, over, outgoing, record),
     };
-    let Ok(Some(permit)) = timeout_at(asked.deadline, asked.served.gate.enter()).await else {
+    let turn = timeout_at(asked.deadline, asked.served.gate.enter());
+    let Ok(Some(permit)) = record.in_queue(turn).await else {
         let Asked {
             served,
             method,
@@ -146,17 +157,16 @@ pub(super) async fn answer(
         } = &asked;
         tracing::warn!(app = served.name, "{method} {target}: the queue is full");
         let full = TurnedAway {
-            status: StatusCode::SERVICE_UNAVAILABLE,
             retry_after: Some(RETRY_AFTER),
+            ..TurnedAway::new(StatusCode::SERVICE_UNAVAILABLE, Reason::QueueFull)
         };
-        return Ok(turn_away(outgoing, &full));
+        return Ok(turn_away(outgoing, &full, record));
     };
-    let app = &asked.served;
-    let (method, target) = (asked.method.as_str(), asked.target.as_str());
-    let in_flight = InFlight::new(shared, &app.name, method, target);
+    let in_flight = InFlight::new(shared, record.place());
     let request = http::Request::from_parts(request.parts, body);
-    let exchange = app.app.answer(request, (permit, in_flight));
-    converse(shared, asked, exchange, (pump, chunks), outgoing).await
+    let held = (permit, in_flight);
+    let exchange = asked.served.app.answer(request, held, record.usage());
+    converse(shared, asked, exchange, (pump, chunks), (outgoing, record)).await
 }
 
 /// Puts what is known of the client into its request.
@@ -169,10 +179,10 @@ fn resolve(shared: &Shared, client: &Client, request: &mut Request) -> Result<()
 /// Finds the app that is asked for, and how long the body may be.
 fn find(shared: &Shared, request: &Request) -> Result<(Asked, Option<u64>), TurnedAway> {
     let host = request.authority.as_ref().map_or("", Authority::host);
-    let target = request.parts.uri.path_and_query().cloned();
-    let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let target = request.target();
     let served = shared.routes.find(host, target.path());
-    let served = served.cloned().ok_or(StatusCode::NOT_FOUND)?;
+    let no_app = || TurnedAway::new(StatusCode::NOT_FOUND, Reason::NoApp);
+    let served = served.cloned().ok_or_else(no_app)?;
     let mut limit = served.limits.request_body;
     if served.app.wants_whole_body() {
         let whole = served.limits.buffered_body;
@@ -181,7 +191,8 @@ fn find(shared: &Shared, request: &Request) -> Result<(Asked, Option<u64>), Turn
     if let (Framing::Length(length), Some(limit)) = (request.framing, limit)
         && length > limit
     {
-        return Err(StatusCode::PAYLOAD_TOO_LARGE.into());
+        let status = StatusCode::PAYLOAD_TOO_LARGE;
+        return Err(TurnedAway::new(status, Reason::BodyTooLarge));
     }
     let asked = Asked {
         deadline: Instant::now() + served.limits.timeout.unwrap_or(FOR_EVER),
@@ -193,7 +204,13 @@ fn find(shared: &Shared, request: &Request) -> Result<(Asked, Option<u64>), Turn
 }
 
 /// Ends a request that no guest answers.
-fn turn_away(outgoing: &mut impl Outgoing, turned_away: &TurnedAway) -> Outcome {
+fn turn_away(
+    outgoing: &mut impl Outgoing,
+    turned_away: &TurnedAway,
+    record: &mut Record,
+) -> Outcome {
+    record.fail(turned_away.reason, false);
+    record.turn_away(turned_away.status);
     outgoing.refuse(turned_away.status, turned_away.retry_after);
     Outcome::TurnedAway
 }
@@ -231,17 +248,18 @@ async fn converse(
     asked: Asked,
     mut exchange: Exchange,
     (mut pump, chunks): (Pump<'_, impl Incoming>, Option<Chunks>),
-    outgoing: &mut impl Outgoing,
+    (outgoing, record): (&mut impl Outgoing, &mut Record),
 ) -> io::Result<Outcome> {
     let over = tokio::select! {
         biased;
-        result = respond(shared, &asked, &mut exchange, outgoing) => result.err(),
+        result = respond(shared, &asked, &mut exchange, (outgoing, record)) => result.err(),
         broken = pump.run(chunks) => Some(Over::Broken(broken)),
         () = tokio::time::sleep_until(asked.deadline) => Some(Over::Late),
     };
     match over {
-        Some(over) => explain(&asked, over, outgoing),
+        Some(over) => explain(&asked, over, outgoing, record),
         None => {
+            record.done();
             finish(shared, exchange, &asked);
             Ok(Outcome::Responded)
         }
@@ -249,7 +267,12 @@ async fn converse(
 }
 
 /// Logs why there is no whole response, and tells the client if it has not seen the start of one.
-fn explain(asked: &Asked, over: Over, outgoing: &mut impl Outgoing) -> io::Result<Outcome> {
+fn explain(
+    asked: &Asked,
+    over: Over,
+    outgoing: &mut impl Outgoing,
+    record: &mut Record,
+) -> io::Result<Outcome> {
     let Asked {
         served,
         method,
@@ -258,32 +281,41 @@ fn explain(asked: &Asked, over: Over, outgoing: &mut impl Outgoing) -> io::Resul
     } = asked;
     let app = served.name.as_str();
     let turned_away = match over {
-        Over::Lost(error) => return Err(error),
+        Over::Lost(error) => {
+            record.fail(Reason::ClientGone, outgoing.has_begun());
+            return Err(error);
+        }
         Over::Failed(failure) => {
             tracing::warn!(app, "{method} {target}: {failure}");
             TurnedAway {
-                status: failure.status(),
                 retry_after: matches!(failure, Failure::Exhausted).then_some(RETRY_AFTER),
+                ..TurnedAway::new(failure.status(), reason(&failure))
             }
         }
         Over::Late => {
             tracing::warn!(app, "{method} {target}: time limit reached");
-            StatusCode::GATEWAY_TIMEOUT.into()
+            TurnedAway::new(StatusCode::GATEWAY_TIMEOUT, Reason::Timeout)
         }
         Over::Broken(broken) => {
             tracing::debug!(app, "{method} {target}: request body: {broken:?}");
             match broken {
-                Broken::Gone => return Ok(Outcome::Cut),
-                Broken::Refused(refusal) => refusal.status.into(),
-                Broken::TooLarge => StatusCode::PAYLOAD_TOO_LARGE.into(),
-                Broken::Late => StatusCode::REQUEST_TIMEOUT.into(),
+                Broken::Gone => {
+                    record.fail(Reason::ClientGone, outgoing.has_begun());
+                    return Ok(Outcome::Cut);
+                }
+                Broken::Refused(refusal) => TurnedAway::new(refusal.status, Reason::Malformed),
+                Broken::TooLarge => {
+                    TurnedAway::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::BodyTooLarge)
+                }
+                Broken::Late => TurnedAway::new(StatusCode::REQUEST_TIMEOUT, Reason::BodyTimeout),
             }
         }
     };
     if outgoing.has_begun() {
+        record.fail(turned_away.reason, true);
         return Ok(Outcome::Cut);
     }
-    Ok(turn_away(outgoing, &turned_away))
+    Ok(turn_away(outgoing, &turned_away, record))
 }
 
 /// A guest may work on after its response; it does so beside the connection, within its deadline.
@@ -307,17 +339,19 @@ async fn respond(
     shared: &Shared,
     asked: &Asked,
     exchange: &mut Exchange,
-    outgoing: &mut impl Outgoing,
+    (outgoing, record): (&mut impl Outgoing, &mut Record),
 ) -> Result<(), Over> {
-    let response = unless_gone(outgoing, shared.at_work(exchange.head())).await??;
+    let response = record.at_work(shared, exchange.head());
+    let response = unless_gone(outgoing, response).await??;
     let (head, mut body) = response.into_parts();
     outgoing.head(&head, length(&body)).map_err(|error| {
         tracing::debug!("the response cannot be sent: {error}");
         bad(error)
     })?;
+    record.respond(&head);
     let mut left = asked.served.limits.response_body.unwrap_or(u64::MAX);
     loop {
-        let frame = shared.at_work(exchange.frame(&mut body));
+        let frame = record.at_work(shared, exchange.frame(&mut body));
         let frame = if outgoing.holds_back() {
             match at_once(frame).await {
                 Some(frame) => frame,
@@ -337,7 +371,9 @@ async fn respond(
             .ok_or(Failure::BadResponse(
                 "it is longer than response-body-limit",
             ))?;
+        let bytes = data.len();
         outgoing.data(data).await?;
+        record.sent(bytes);
     }
     Ok(outgoing.end().await?)
 }

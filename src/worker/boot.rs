@@ -12,10 +12,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
 use super::admission::Gate;
+use super::record::AccessLog;
 use super::room::Room;
 use super::route::Routes;
 use super::shared::{Heartbeat, Served, Shared};
 use super::{accept, drain, kind, room};
+use crate::access::Worker;
 use crate::arbiter::exit::ExitCode;
 use crate::arbiter::role::{Child, Title};
 use crate::config::Config;
@@ -38,6 +40,7 @@ struct Plan<'a> {
     title: Title,
     room: Room,
     tls: Option<TlsAcceptor>,
+    access_log: Option<AccessLog>,
 }
 
 /// Why a worker cannot serve.
@@ -74,6 +77,12 @@ pub fn main(child: Child, config: &Config, tls: Option<&Arc<ServerConfig>>) -> i
         child.row,
         config.heartbeat_timeout,
     );
+    let worker = Worker {
+        pid: pid.number(),
+        slot,
+        generation: child.generation,
+    };
+    let access_log = child.access_log.map(|log| AccessLog::new(log, worker));
     let channel = Rc::new(child.channel);
     let (seat, due) = (child.seat.map(Arc::new), Arc::new(Notify::new()));
     let at_rest = room::at_rest(seat.as_ref(), &due);
@@ -85,6 +94,7 @@ pub fn main(child: Child, config: &Config, tls: Option<&Arc<ServerConfig>>) -> i
             title: child.title,
             room: Room::new(kind::of(config), seat, due),
             tls: tls.map(|tls| TlsAcceptor::from(Arc::clone(tls))),
+            access_log,
         };
         LocalSet::new().block_on(&runtime, serve(plan, Rc::clone(&channel), heartbeat))
     });
@@ -145,7 +155,15 @@ async fn serve(
     let _ticks =
         CpuTicks::start(host::TICK, ticker).map_err(system("cannot start the CPU timer"))?;
     let routes = load(config, &plan.handed, &host).await?;
-    let shared = Shared::new(config, plan.tls, routes, heartbeat, plan.room, &channel);
+    let shared = Shared::new(
+        config,
+        plan.tls,
+        routes,
+        heartbeat,
+        plan.room,
+        plan.access_log,
+        &channel,
+    );
     let shared = Rc::new(shared);
     tokio::task::spawn_local(Heartbeat::keep_up(Rc::clone(&shared)));
     let accepting = accept::run(Rc::clone(&shared), plan.listeners);

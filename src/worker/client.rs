@@ -23,6 +23,8 @@ pub(super) struct Client {
     pub(super) forwarder: Peer,
     /// How it speaks to the server.
     pub(super) scheme: Scheme,
+    /// The version of TLS that was agreed on, such as `TLSv1.3`.
+    pub(super) tls: Option<&'static str>,
 }
 
 /// Its address, for the log.
@@ -107,6 +109,7 @@ impl Client {
             } else {
                 Scheme::HTTP
             },
+            tls: None,
         }
     }
 }

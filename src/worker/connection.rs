@@ -60,7 +60,7 @@ pub(super) async fn serve(shared: Rc<Shared>, stream: Stream, counted: Counted) 
 
 async fn begin(
     shared: Rc<Shared>,
-    client: Client,
+    mut client: Client,
     socket: Socket,
     counted: Counted,
 ) -> io::Result<()> {
@@ -69,7 +69,9 @@ async fn begin(
     let hands = timeout_at(deadline, shake_hands(&shared, socket)).await;
     let (mut transport, mut protocol) = match hands.map_err(|_| io::ErrorKind::TimedOut)?? {
         Hands::Shaken(stream) => {
-            let protocol = chosen(&shared, stream.get_ref().1.alpn_protocol());
+            let session = stream.get_ref().1;
+            client.tls = session.protocol_version().map(tls::version_name);
+            let protocol = chosen(&shared, session.alpn_protocol());
             (Transport::Tls(stream), protocol)
         }
         Hands::Plain(socket) if shared.tls.is_some() => {

@@ -112,6 +112,7 @@ async fn next_order_of(
             Recv::Eof => return Ok(None),
             Recv::Frame { len, fds } => match ToChild::decode(&frame[..len]) {
                 Ok(ToChild::ReopenLog) => reopen_log(&fds)?,
+                Ok(ToChild::ReopenAccessLog) => reopen_access_log(shared, fds)?,
                 // The baton says whether it is still so.
                 Ok(ToChild::Accept { listener }) => shared.room.tell(usize::from(listener)),
                 Ok(ToChild::Revoke) => shared.say_alive(),
@@ -132,6 +133,14 @@ fn reopen_log(files: &[OwnedFd]) -> io::Result<()> {
     match files {
         [file] => stdio::redirect_stderr(file.as_fd()),
         _ => Err(io::Error::other("a log file came without its file")),
+    }
+}
+
+/// The same with the access log.
+fn reopen_access_log(shared: &Shared, files: Vec<OwnedFd>) -> io::Result<()> {
+    match (&shared.access_log, files.into_iter().next()) {
+        (Some(log), Some(file)) => log.replace_file(file),
+        _ => Err(io::Error::other("an access log came without its file")),
     }
 }
 

@@ -16,6 +16,7 @@ mod h1;
 mod h2;
 mod kind;
 mod pump;
+mod record;
 mod room;
 mod route;
 mod serving;

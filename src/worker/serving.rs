@@ -1,81 +1,69 @@
-//! Defines which of a worker's requests in flight the scoreboard shows.
+//! Defines which requests of a worker the scoreboard holds, and which of them it shows.
 //!
-//! Invariant: what is shown is in flight: the request that has begun last, and when that has ended,
-//! the one that has lasted longest. So whoever kills a worker does not blame a request that had been
-//! answered.
+//! Invariant: what is shown runs in a guest: the request that has begun last, and when that has
+//! ended, the one that has lasted longest. So whoever kills a worker does not blame a request that
+//! had been answered.
 
-use crate::scoreboard::Slot;
+use crate::scoreboard::{Entry, PLACES, Slot};
 
-/// The requests in flight.
-#[derive(Debug, Default)]
+/// The places of the scoreboard's row.
+#[derive(Debug)]
 pub(super) struct Requests {
-    /// Those that have ended are kept for the room of their texts.
-    entries: Vec<Entry>,
-    /// The entries that have ended.
     free: Vec<usize>,
-    /// The entry that is shown.
+    /// The turn of each place whose request runs; the oldest has the smallest.
+    running: [Option<u64>; PLACES],
+    turns: u64,
     shown: Option<usize>,
 }
 
-#[derive(Debug, Default)]
-struct Entry {
-    in_flight: bool,
-    app: String,
-    method: String,
-    path: String,
-    started_ms: u64,
+impl Default for Requests {
+    fn default() -> Self {
+        Self {
+            free: (0..PLACES).rev().collect(),
+            running: [None; PLACES],
+            turns: 0,
+            shown: None,
+        }
+    }
 }
 
 impl Requests {
-    /// Shows a request that begins. The result names it until it ends.
-    pub(super) fn begin(
-        &mut self,
-        slot: &Slot,
-        (app, method, path): (&str, &str, &str),
-        now_ms: u64,
-    ) -> usize {
-        let number = self.free.pop().unwrap_or_else(|| {
-            self.entries.push(Entry::default());
-            self.entries.len() - 1
-        });
-        if let Some(entry) = self.entries.get_mut(number) {
-            entry.in_flight = true;
-            let texts = [
-                (&mut entry.app, app),
-                (&mut entry.method, method),
-                (&mut entry.path, path),
-            ];
-            for (kept, text) in texts {
-                kept.clear();
-                kept.push_str(text);
-            }
-            entry.started_ms = now_ms;
-        }
-        self.shown = Some(number);
-        slot.begin_serving(app, method, path, now_ms);
-        number
+    /// Gives a request a place, if there is one.
+    pub(super) fn enter(&mut self, slot: &Slot, entry: &Entry<'_>) -> Option<usize> {
+        let place = self.free.pop()?;
+        slot.enter(place, entry);
+        Some(place)
     }
 
-    /// A request has ended: if it was the one that is shown, another is, or none.
-    pub(super) fn end(&mut self, slot: &Slot, number: usize) {
-        if let Some(entry) = self.entries.get_mut(number) {
-            entry.in_flight = false;
-            self.free.push(number);
+    /// A guest runs for the request in this place: it is shown.
+    pub(super) fn run(&mut self, slot: &Slot, place: usize) {
+        self.turns += 1;
+        if let Some(turn) = self.running.get_mut(place) {
+            *turn = Some(self.turns);
+            self.shown = Some(place);
+            slot.show(self.shown);
         }
-        if self.shown != Some(number) {
+    }
+
+    /// The guest has returned: if its request was the one that is shown, another is, or none.
+    pub(super) fn rest(&mut self, slot: &Slot, place: usize) {
+        if let Some(turn) = self.running.get_mut(place) {
+            *turn = None;
+        }
+        if self.shown != Some(place) {
             return;
         }
-        let others = self.free.len() < self.entries.len();
-        let entries = self.entries.iter().enumerate().filter(|_| others);
-        let in_flight = entries.filter(|(_, entry)| entry.in_flight);
-        let oldest = in_flight.min_by_key(|(_, entry)| entry.started_ms);
-        self.shown = oldest.map(|(number, _)| number);
-        match oldest {
-            Some((_, entry)) => {
-                slot.begin_serving(&entry.app, &entry.method, &entry.path, entry.started_ms);
-            }
-            None => slot.end_serving(),
-        }
+        let running = self.running.iter().enumerate();
+        let oldest = running.filter_map(|(place, turn)| Some((turn.as_ref()?, place)));
+        self.shown = oldest.min().map(|(_, place)| place);
+        slot.show(self.shown);
+    }
+
+    /// The request in this place is over.
+    pub(super) fn leave(&mut self, slot: &Slot, place: usize) {
+        self.rest(slot, place);
+        slot.leave(place);
+        self.free.push(place);
     }
 }
 
@@ -84,29 +72,61 @@ mod tests {
     use super::*;
     use crate::scoreboard::Scoreboard;
 
+    fn enter(requests: &mut Requests, slot: &Slot, target: &str) -> Option<usize> {
+        let entry = Entry {
+            app: "app",
+            method: "GET",
+            target,
+            protocol: "HTTP/1.1",
+            remote: None,
+            started_ms: 1,
+        };
+        requests.enter(slot, &entry)
+    }
+
     #[test]
-    fn what_is_shown_is_in_flight() {
+    fn what_is_shown_runs() {
         let board = Scoreboard::new(1).unwrap();
         let slot = board.slot(0);
-        let shown = || {
-            slot.serving()
-                .map(|serving| (serving.request, serving.started_ms))
-        };
-        let some = |path: &str, started_ms| Some((format!("GET {path}"), started_ms));
+        let shown = || slot.serving().map(|serving| serving.request);
+        let some = |path: &str| Some(format!("GET {path}"));
         let mut requests = Requests::default();
-        let mut begin = |path, now_ms| requests.begin(slot, ("app", "GET", path), now_ms);
-        let (first, second, third) = (begin("/1", 1), begin("/2", 2), begin("/3", 3));
-        assert_eq!(shown(), some("/3", 3), "the last");
-        requests.end(slot, third);
-        assert_eq!(shown(), some("/1", 1), "the oldest that is left");
-        requests.end(slot, second);
-        assert_eq!(shown(), some("/1", 1));
-        assert_eq!(requests.begin(slot, ("app", "GET", "/4"), 4), second);
-        assert_eq!(shown(), some("/4", 4));
-        requests.end(slot, first);
-        assert_eq!(shown(), some("/4", 4));
-        requests.end(slot, second);
-        assert_eq!(shown(), None);
-        assert_eq!(requests.entries.len(), 3, "room is used again");
+        let places = ["/1", "/2", "/3"].map(|path| enter(&mut requests, slot, path).unwrap());
+        assert_eq!(shown(), None, "they wait");
+        for place in places {
+            requests.run(slot, place);
+        }
+        let [first, second, third] = places;
+        assert_eq!(shown(), some("/3"), "the last");
+        requests.rest(slot, third);
+        assert_eq!(shown(), some("/1"), "the oldest that is left");
+        requests.leave(slot, third);
+        requests.leave(slot, second);
+        assert_eq!(shown(), some("/1"));
+        assert_eq!(enter(&mut requests, slot, "/4"), Some(second));
+        requests.run(slot, second);
+        assert_eq!(shown(), some("/4"));
+        requests.leave(slot, first);
+        assert_eq!(shown(), some("/4"));
+        assert_eq!(slot.left_behind().len(), 1);
+        requests.leave(slot, second);
+        assert_eq!((shown(), slot.left_behind().len()), (None, 0));
+    }
+
+    #[test]
+    fn there_are_so_many_places_and_each_can_be_used_again() {
+        let board = Scoreboard::new(1).unwrap();
+        let slot = board.slot(0);
+        let mut requests = Requests::default();
+        for _ in 0..2 {
+            let all: Vec<usize> = (0..PLACES)
+                .map(|_| enter(&mut requests, slot, "/").unwrap())
+                .collect();
+            assert_eq!(slot.left_behind().len(), PLACES);
+            assert_eq!(enter(&mut requests, slot, "/"), None);
+            all.into_iter()
+                .for_each(|place| requests.leave(slot, place));
+            assert_eq!(slot.left_behind().len(), 0);
+        }
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 use super::admission::Gate;
+use super::record::{AccessLog, Place};
 use super::room::Room;
 use super::route::Routes;
 use super::serving::Requests;
@@ -75,7 +76,8 @@ pub(super) struct Shared {
     channel: Rc<Channel>,
     /// Told when there is a request in flight and there was none.
     busy: Notify,
-    requests: RefCell<Requests>,
+    pub(super) requests: RefCell<Requests>,
+    pub(super) access_log: Option<AccessLog>,
     date: RefCell<(u64, [u8; DATE_BYTES])>,
 }
 
@@ -86,6 +88,7 @@ impl Shared {
         routes: Routes<Served>,
         heartbeat: Heartbeat,
         room: Room,
+        access_log: Option<AccessLog>,
         channel: &Rc<Channel>,
     ) -> Self {
         let bytes = |setting: u32| setting as usize;
@@ -124,6 +127,7 @@ impl Shared {
             channel: Rc::clone(channel),
             busy: Notify::new(),
             requests: RefCell::default(),
+            access_log,
             date: RefCell::new((0, imf_fixdate(0))),
         }
     }
@@ -300,12 +304,11 @@ impl Drop for Counted {
 /// A request, while an instance works on it.
 pub(super) struct InFlight {
     shared: Rc<Shared>,
-    /// Its name among the requests in flight.
-    request: usize,
+    place: Option<Rc<Place>>,
 }
 
 impl InFlight {
-    pub(super) fn new(shared: &Rc<Shared>, app: &str, method: &str, path: &str) -> Self {
+    pub(super) fn new(shared: &Rc<Shared>, place: Option<Rc<Place>>) -> Self {
         let slot = shared.slot();
         shared.heartbeat.beat();
         if shared.in_flight() == 0 {
@@ -314,12 +317,12 @@ impl InFlight {
         shared.room.change(slot, |load| load.in_flight += 1);
         slot.counters.requests.add(1);
         shared.worn.count();
-        let now_ms = clock::monotonic_ms();
-        let mut requests = shared.requests.borrow_mut();
-        let request = requests.begin(slot, (app, method, path), now_ms);
+        if let Some(place) = &place {
+            place.run();
+        }
         Self {
             shared: Rc::clone(shared),
-            request,
+            place,
         }
     }
 }
@@ -330,8 +333,9 @@ impl Drop for InFlight {
         shared
             .room
             .change(shared.slot(), |load| load.in_flight -= 1);
-        let mut requests = shared.requests.borrow_mut();
-        requests.end(shared.slot(), self.request);
+        if let Some(place) = &self.place {
+            place.rest();
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::io;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::uri::Authority;
+use http::uri::{Authority, PathAndQuery};
 
 use crate::http::head::Framing;
 use crate::http::refusal::Refusal;
@@ -24,6 +24,14 @@ pub(super) struct Request {
     pub(super) framing: Framing,
     /// Whether the client waits to be asked for the body.
     pub(super) expects_continue: bool,
+}
+
+impl Request {
+    /// The path as the client wrote it, with its query.
+    pub(super) fn target(&self) -> PathAndQuery {
+        let target = self.parts.uri.path_and_query().cloned();
+        target.unwrap_or_else(|| PathAndQuery::from_static("/"))
+    }
 }
 
 /// Why a body did not arrive.

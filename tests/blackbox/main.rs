@@ -9,6 +9,8 @@ mod harness;
 
 mod accept;
 mod accept_failures;
+mod access_log;
+mod access_log_sinks;
 mod boot;
 mod configuration;
 mod container;

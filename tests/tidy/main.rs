@@ -12,18 +12,19 @@ use source::{ROOT, Source, files, is_word, item_end, paths, read, sources, words
 
 /// Who may import whom. A name with `::` is an exception: that part of the room and no more. What a child is born with
 /// and what it may end with are the arbiter's words, and all that a child knows of it.
-const ARROWS: [(&str, &str); 14] = [
+const ARROWS: [(&str, &str); 15] = [
     ("accept", "sys"),
-    ("arbiter", "accept protocol scoreboard sys"),
+    ("access", "sys"),
+    ("arbiter", "accept access protocol scoreboard sys"),
     (
         "cli",
         "arbiter::exit compose config host loader protocol sys",
     ),
     (
         "compose",
-        "accept arbiter config loader protocol sys tls worker",
+        "accept access arbiter config loader protocol sys tls worker",
     ),
-    ("config", ""),
+    ("config", "access"),
     ("host", "config"),
     ("http", ""),
     ("lib", ""),
@@ -37,7 +38,7 @@ const ARROWS: [(&str, &str); 14] = [
     ("tls", "config"),
     (
         "worker",
-        "accept arbiter::exit arbiter::role config host http protocol scoreboard sys tls",
+        "accept access arbiter::exit arbiter::role config host http protocol scoreboard sys tls",
     ),
 ];
 

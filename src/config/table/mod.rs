@@ -6,6 +6,7 @@
 
 mod apps;
 mod http;
+mod logging;
 mod process;
 mod proxies;
 mod server;
@@ -32,6 +33,7 @@ pub(super) fn settings() -> impl Iterator<Item = &'static Setting> {
         tls::SETTINGS,
         proxies::SETTINGS,
         server::SETTINGS,
+        logging::SETTINGS,
         process::SETTINGS,
     ]
     .into_iter()

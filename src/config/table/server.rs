@@ -1,4 +1,4 @@
-//! Defines the settings of compiling and of the log.
+//! Defines the settings of compiling.
 //!
 //! Invariant: a reload can change every one that is not marked `at_start`.
 
@@ -6,7 +6,7 @@ use super::{DAY, MIB, SECOND, TIB};
 use crate::config::kind::Kind;
 use crate::config::setting::{Group, Scope, Setting, setting};
 
-/// Groups Compiling and Logging.
+/// Group Compiling.
 pub(super) static SETTINGS: &[Setting] = &[
     setting(
         Group::Compiling,
@@ -40,29 +40,4 @@ pub(super) static SETTINGS: &[Setting] = &[
         }),
         "Memory that compiling one component may take.",
     ),
-    setting(
-        Group::Logging,
-        "log-level",
-        "info",
-        Scope::Server(Kind::Level {
-            at: |config| &mut config.log_level,
-        }),
-        "How much is logged. gunicorn's `warning` and `critical` mean `warn` and `error`.",
-    ),
-    Setting {
-        aliases: &["log-file"],
-        at_start: true,
-        ..setting(
-            Group::Logging,
-            "error-logfile",
-            "-",
-            Scope::Server(Kind::PathOr {
-                at: |config| &mut config.error_logfile,
-                none: "-",
-                placeholder: "FILE",
-            }),
-            "File that the log is added to. `-` is standard error. The signal USR1 opens the file \
-             again, so that it can be rotated.",
-        )
-    },
 ];

@@ -6,6 +6,7 @@ mod outgoing;
 
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use http::{Method, StatusCode};
@@ -16,9 +17,11 @@ use super::answer::{Outcome, answer};
 use super::buffer::Buffer;
 use super::client::Client;
 use super::connection::Begun;
+use super::record::Record;
 use super::shared::{Counted, Shared};
 use super::side::Request;
 use super::wire::Wire;
+use crate::access::Reason;
 use crate::http::body::BodyDecoder;
 use crate::http::error_page::ErrorPage;
 use crate::http::head::{Head, HeadScanner};
@@ -70,7 +73,8 @@ pub(super) async fn turn_away(
     advice: &'static str,
 ) -> io::Result<()> {
     let mut connection = Connection::from(begun);
-    connection.refuse(status, Some(advice));
+    let why = (status, Reason::Malformed);
+    connection.refuse(why, Duration::ZERO, Some(advice));
     connection.close().await
 }
 
@@ -108,13 +112,16 @@ impl Connection {
                     return Ok(());
                 }
                 Err(NoRequest::Late) => {
-                    self.refuse(StatusCode::REQUEST_TIMEOUT, None);
+                    let took = self.shared.head_timeout;
+                    let why = (StatusCode::REQUEST_TIMEOUT, Reason::HeadTimeout);
+                    self.refuse(why, took, None);
                     Next::Close
                 }
                 Err(NoRequest::Refused(refusal)) => {
                     let (client, status) = (&self.client, refusal.status.as_u16());
                     tracing::debug!(%client, "refused with {status}: {}", refusal.reason);
-                    self.refuse(refusal.status, None);
+                    let why = (refusal.status, Reason::Malformed);
+                    self.refuse(why, Duration::ZERO, None);
                     Next::Close
                 }
             };
@@ -160,13 +167,9 @@ impl Connection {
             (head.version, is_head, head.keep_alive),
         );
         let request = request(head, &self.client, incoming.is_empty());
-        let outcome = answer(
-            &self.shared,
-            &self.client,
-            request,
-            (&mut incoming, &mut outgoing),
-        )
-        .await?;
+        let mut record = Record::new(&self.shared, &self.client, &request);
+        let sides = (&mut incoming, &mut outgoing);
+        let outcome = answer(&self.shared, &self.client, request, sides, &mut record).await?;
         let is_end = incoming.is_end();
         Ok(match (outcome, outgoing.keeps_connection()) {
             (Outcome::Cut, _) => Next::Cut,
@@ -181,8 +184,17 @@ impl Connection {
         })
     }
 
-    /// Puts an answer of our own into the output; the connection closes after it.
-    fn refuse(&mut self, status: StatusCode, advice: Option<&'static str>) {
+    /// Puts an answer of our own into the output, to what was not a request; the connection closes
+    /// after it.
+    fn refuse(
+        &mut self,
+        (status, reason): (StatusCode, Reason),
+        took: Duration,
+        advice: Option<&'static str>,
+    ) {
+        let received = self.input.data();
+        let why = (status, reason);
+        Record::refuse(&self.shared, &self.client, received, why, took);
         let date = self.shared.date();
         let page = ErrorPage {
             status,

@@ -21,9 +21,11 @@ use tokio::sync::Notify;
 use super::answer::{Outcome, answer};
 use super::client::Client;
 use super::connection::Begun;
+use super::record::Record;
 use super::shared::Shared;
 use super::side::{self, Outgoing as _};
 use super::socket::Rewound;
+use crate::access;
 use crate::config::Http2;
 use crate::http::h2::check;
 use incoming::Incoming;
@@ -230,6 +232,9 @@ async fn answer_one(
         Err(refusal) => {
             let status = refusal.status.as_u16();
             tracing::debug!(%client, "refused with {status}: {}", refusal.reason);
+            let line = format!("{} {} HTTP/2.0", parts.method, parts.uri);
+            let why = (refusal.status, access::Reason::Malformed);
+            Record::refuse(&shared, &client, line.as_bytes(), why, Duration::ZERO);
             outgoing.refuse(refusal.status, None);
             return stream.was_answered();
         }
@@ -241,7 +246,9 @@ async fn answer_one(
         expects_continue: meaning.expect_continue,
     };
     let mut incoming = Incoming(body);
-    match answer(&shared, &client, request, (&mut incoming, &mut outgoing)).await {
+    let mut record = Record::new(&shared, &client, &request);
+    let sides = (&mut incoming, &mut outgoing);
+    match answer(&shared, &client, request, sides, &mut record).await {
         Ok(Outcome::Responded | Outcome::TurnedAway) => stream.was_answered(),
         Ok(Outcome::Cut) => {
             outgoing.cut();

@@ -44,11 +44,13 @@ impl Load {
         });
     }
 
-    /// Ends it, and checks that every request was answered.
-    pub(crate) fn none_was_lost(self) {
+    /// Ends it, checks that every request was answered, and returns how many there were.
+    pub(crate) fn none_was_lost(self) -> usize {
+        let answered = Arc::clone(&self.answered);
         for result in self.end() {
             assert_eq!(result, Ok(()));
         }
+        answered.load(Ordering::SeqCst)
     }
 
     /// Ends it, however the clients fared.

@@ -58,7 +58,7 @@ impl Server {
     }
 
     /// What it writes to standard output until it closes that.
-    pub(super) fn output(&mut self) -> String {
+    pub(crate) fn output(&mut self) -> String {
         let mut stdout = self.child.stdout.take().expect("it is a pipe");
         let mut output = String::new();
         stdout
