@@ -120,6 +120,8 @@ async fn introduction(socket: &Socket, versions: Versions) -> Result<Header, Uni
     let mut bytes = vec![0; HEADER_BYTES_MAX];
     loop {
         let mut ready = socket.0.readable().await?;
+        // Asked before looking: then whatever was sent before the end is seen.
+        let ends = ready.ready().is_read_closed();
         let seen = match ready.get_inner().peek(&mut bytes) {
             Ok(0) => return Err(Unintroduced::Closed),
             Ok(seen) => proxy_protocol::parse(&bytes[..seen], versions)?,
@@ -135,6 +137,10 @@ async fn introduction(socket: &Socket, versions: Versions) -> Result<Header, Uni
                 }
             }
             return Ok(header);
+        }
+        // What was not read hides the end of the stream, which stays ready for ever.
+        if ends {
+            return Err(Unintroduced::Closed);
         }
         // The kernel tells of what comes next, though this was not read.
         ready.clear_ready();
