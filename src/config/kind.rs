@@ -16,19 +16,18 @@ use super::address::{BindAddress, socket_path};
 use super::choice::Field;
 use super::error::{Origin, Problem};
 use super::form::Form;
+use super::grammar;
 use super::grant::{Dir, parse_variable};
 use super::number::{
     allowance, count, deadline, duration, limit, number, parse_mode, show_count, show_duration,
     show_mode, show_seconds, show_size, size, span,
 };
 use super::outbound::OutboundPattern;
-use super::proxies::{field, members, network_text, networks, prefix};
+use super::proxies::{field, members, network_text, networks};
 use super::raw::Entry;
 use super::resolved::LogLevel;
 use super::route::Route;
-use super::syslog::SyslogTo;
-use super::text::{NONE, STDOUT, TITLE, account, flag, level, path, path_or, target, title};
-use crate::access::{Format, Target};
+use super::text::{NONE, TITLE, account, flag, level, path, path_or, title};
 
 /// The field of a `T` that holds a `V`.
 type At<T, V> = fn(&mut T) -> &mut V;
@@ -102,12 +101,12 @@ pub(super) enum Kind<T: 'static> {
     Socket { at: At<T, Option<PathBuf>> },
     /// A folder, `auto` for the user's cache, or `none`.
     Cache { at: At<T, Option<PathBuf>> },
-    /// The file of the access log, `-` for standard output, or `none`.
-    AccessLog { at: At<T, Option<Target>> },
-    /// What a line of the access log looks like.
-    AccessFormat { at: At<T, Format> },
-    /// Where syslog listens.
-    Syslog { at: At<T, SyslogTo> },
+    /// A text with a grammar of its own.
+    Text {
+        at: &'static dyn grammar::Field<T>,
+        placeholder: &'static str,
+        values: &'static str,
+    },
     /// Files.
     Paths { at: At<T, Vec<PathBuf>> },
     /// Addresses to listen on.
@@ -124,8 +123,6 @@ pub(super) enum Kind<T: 'static> {
     Networks { at: At<T, Vec<IpNet>> },
     /// Header fields and their values.
     Fields { at: At<T, Vec<(String, String)>> },
-    /// The beginning of paths, empty for none.
-    Prefix { at: At<T, String> },
 }
 
 /// What the machine and the user's environment supply to settings that are `auto`.
@@ -185,15 +182,7 @@ impl<T: 'static> Kind<T> {
             }
             Self::Socket { at } => *at(target) = single(entry, |text| socket(text, base))?,
             Self::Cache { at } => *at(target) = single(entry, |text| cache(text, machine, base))?,
-            Self::AccessLog { at } => {
-                *at(target) = single(entry, |text| self::target(text, base))?;
-            }
-            Self::AccessFormat { at } => {
-                *at(target) = single(entry, |text| Ok(Format::parse(text)?))?;
-            }
-            Self::Syslog { at } => {
-                *at(target) = single(entry, |text| SyslogTo::parse(text, base))?;
-            }
+            Self::Text { at, .. } => single(entry, |text| at.store(target, text, base))?,
             Self::Paths { at } => *at(target) = paths(entry, base)?,
             Self::Addresses { at } => *at(target) = addresses(entry, base)?,
             Self::Routes { at } => *at(target) = routes(entry)?,
@@ -217,7 +206,6 @@ impl<T: 'static> Kind<T> {
                 fields.sort();
                 *at(target) = fields;
             }
-            Self::Prefix { at } => *at(target) = single(entry, prefix)?,
         }
         Ok(())
     }
@@ -245,12 +233,7 @@ impl<T: 'static> Kind<T> {
             Self::Socket { at } | Self::Cache { at } => {
                 toml_or(NONE, at(target).as_deref(), path_text)
             }
-            Self::AccessLog { at } => toml_or(NONE, at(target).as_ref(), |target| match target {
-                Target::Stdout => STDOUT.to_owned(),
-                Target::File(path) => path_text(path),
-            }),
-            Self::AccessFormat { at } => toml_string(&at(target).to_string()),
-            Self::Syslog { at } => toml_string(&at(target).to_string()),
+            Self::Text { at, .. } => toml_string(&at.show(target)),
             Self::Paths { at } => toml_list(at(target).iter().map(|path| path.display())),
             Self::Addresses { at } => toml_list(at(target).iter()),
             Self::Routes { at } => toml_list(at(target).iter()),
@@ -258,7 +241,6 @@ impl<T: 'static> Kind<T> {
             Self::Dirs { at } => toml_list(at(target).iter()),
             Self::Outbound { at } => toml_list(at(target).iter()),
             Self::Networks { at } => toml_list(at(target).iter().map(network_text)),
-            Self::Prefix { at } => toml_string(at(target)),
         }
     }
 
@@ -280,10 +262,7 @@ impl<T: 'static> Kind<T> {
             | Self::PathOr { .. }
             | Self::Socket { .. }
             | Self::Cache { .. }
-            | Self::Prefix { .. }
-            | Self::AccessLog { .. }
-            | Self::AccessFormat { .. }
-            | Self::Syslog { .. } => Form::Text,
+            | Self::Text { .. } => Form::Text,
             Self::Paths { .. }
             | Self::Addresses { .. }
             | Self::Routes { .. }
@@ -309,10 +288,9 @@ impl<T: 'static> Kind<T> {
             Self::Title { .. } => "NAME",
             Self::Account { placeholder, .. }
             | Self::PathOr { placeholder, .. }
-            | Self::Choice { placeholder, .. } => placeholder,
-            Self::File { .. } | Self::Paths { .. } | Self::AccessLog { .. } => "FILE",
-            Self::AccessFormat { .. } => "FORMAT",
-            Self::Syslog { .. } => "SYSLOG-ADDR",
+            | Self::Choice { placeholder, .. }
+            | Self::Text { placeholder, .. } => placeholder,
+            Self::File { .. } | Self::Paths { .. } => "FILE",
             Self::Socket { .. } => "PATH",
             Self::Cache { .. } => "FOLDER",
             Self::Addresses { .. } => "ADDR",
@@ -322,7 +300,6 @@ impl<T: 'static> Kind<T> {
             Self::Outbound { .. } => "URL-PATTERN",
             Self::Networks { .. } => "ADDRESS",
             Self::Fields { .. } => "NAME=VALUE",
-            Self::Prefix { .. } => "PATH",
         }
     }
 
@@ -356,9 +333,7 @@ impl<T: 'static> Kind<T> {
             Self::PathOr { none, .. } => format!("a path or `{none}`"),
             Self::Socket { .. } => "a path or `none`".into(),
             Self::Cache { .. } => "a path, `auto` or `none`".into(),
-            Self::AccessLog { .. } => "a path, `-` or `none`".into(),
-            Self::AccessFormat { .. } => "a text with atoms, or `json`".into(),
-            Self::Syslog { .. } => "`unix://PATH` or `udp://HOST:PORT`".into(),
+            Self::Text { values, .. } => (*values).into(),
             Self::Paths { .. } => "a list of paths".into(),
             Self::Addresses { .. } => "a list of addresses".into(),
             Self::Routes { .. } => "a list of routes".into(),
@@ -367,7 +342,6 @@ impl<T: 'static> Kind<T> {
             Self::Outbound { .. } => "a list of URL patterns".into(),
             Self::Networks { .. } => "a list of addresses and networks, or `*`".into(),
             Self::Fields { .. } => "a table, or a list of `NAME=VALUE`".into(),
-            Self::Prefix { .. } => "a path".into(),
         }
     }
 }

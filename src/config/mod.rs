@@ -13,6 +13,7 @@ mod environment;
 mod error;
 mod file;
 mod form;
+mod grammar;
 mod grant;
 mod host;
 mod kind;

@@ -12,7 +12,7 @@ use crate::access::Target;
 /// What stands for no value at all.
 pub(super) const NONE: &str = "none";
 /// What stands for standard output.
-pub(super) const STDOUT: &str = "-";
+const STDOUT: &str = "-";
 /// What the beginning of a process title is, for a reader.
 pub(super) const TITLE: &str = "1 to 32 printable ASCII characters without a space";
 
@@ -99,6 +99,15 @@ pub(super) fn target(text: &str, base: &Path) -> Result<Option<Target>, Problem>
         NONE => Ok(None),
         STDOUT => Ok(Some(Target::Stdout)),
         text => path(text, base).map(|path| Some(Target::File(path))),
+    }
+}
+
+/// A text that [`target`] reads back.
+pub(super) fn target_text(target: &Option<Target>) -> String {
+    match target {
+        None => NONE.to_owned(),
+        Some(Target::Stdout) => STDOUT.to_owned(),
+        Some(Target::File(path)) => path.to_string_lossy().into_owned(),
     }
 }
 

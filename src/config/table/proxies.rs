@@ -3,7 +3,9 @@
 //! Invariant: nobody who is not named here decides what an app learns of its client.
 
 use crate::config::choice::At;
+use crate::config::grammar::In;
 use crate::config::kind::Kind;
+use crate::config::proxies::prefix;
 use crate::config::resolved::Config;
 use crate::config::setting::{Group, Scope, Setting, Variable, setting};
 
@@ -70,8 +72,14 @@ pub(super) static SETTINGS: &[Setting] = &[
         Group::Proxies,
         "root-path",
         "/",
-        Scope::Server(Kind::Prefix {
-            at: |config| &mut config.proxies.root_path,
+        Scope::Server(Kind::Text {
+            at: &In {
+                at: |config: &mut Config| &mut config.proxies.root_path,
+                parse: |text, _| prefix(text),
+                show: String::clone,
+            },
+            placeholder: "PATH",
+            values: "a path",
         }),
         "Path prefix under which a proxy publishes the apps, such as `/api`. A request for a path \
          below it is routed, and given to its app, without the prefix; any other as it is, since a \
