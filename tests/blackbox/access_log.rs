@@ -366,8 +366,9 @@ fn hang(server: &Server, count: usize) -> Vec<Client> {
         client
     };
     let clients = (0..count).map(asked).collect();
-    // One that comes later is answered, so they have all begun.
+    // One that comes later is answered and told of, so they have all begun.
     server.get("/?ms=1").is(200, "slept 1 ms\n");
+    lines(server, 1);
     clients
 }
 
