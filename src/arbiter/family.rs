@@ -155,7 +155,9 @@ impl Driver {
         self.surroundings = Surroundings::default();
         self.signals = None;
         self.files = None;
-        let family = std::mem::take(&mut self.family);
+        let access_logs = std::mem::take(&mut self.family.access_logs);
+        // With it go the channels to the others: only their end tells them that the arbiter is dead.
+        self.family = Family::default();
         self.clients = Clients::new(None);
         let loaded = std::mem::take(&mut self.plans).remove(&id.generation);
         let Some(loaded) = loaded else {
@@ -177,7 +179,7 @@ impl Driver {
             listeners: listeners.map(|open| open.listener).collect(),
             handed: loaded.artefacts.into_values().collect(),
             scoreboard: Arc::clone(&self.scoreboard),
-            access_log: family.access_logs.inherit(id),
+            access_log: access_logs.inherit(id),
             seat: loaded.usher.and_then(|usher| usher.into_seat(id)),
             title: Title(format!("{name}: loader gen {}", id.generation)),
         };
