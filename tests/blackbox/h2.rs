@@ -183,7 +183,14 @@ fn an_app_sees_what_it_would_see_of_http_1() {
         assert_eq!(first, "GET https localhost /a?b");
         let mut fields: Vec<&str> = fields.lines().filter(|line| !line.is_empty()).collect();
         fields.sort_unstable();
-        assert_eq!(fields, ["cookie: a=1; b=2", "host: localhost", "x-y: z"]);
+        let expect = [
+            "cookie: a=1; b=2",
+            "host: localhost",
+            "x-forwarded-for: 127.0.0.1",
+            "x-forwarded-proto: https",
+            "x-y: z",
+        ];
+        assert_eq!(fields, expect);
     });
 }
 

@@ -39,6 +39,7 @@ mod systemd;
 mod tenants;
 mod tls;
 mod tls_lifetime;
+mod tls_streams;
 mod upgrade;
 mod upgrade_failures;
 mod watch;
