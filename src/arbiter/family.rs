@@ -155,9 +155,8 @@ impl Driver {
         self.surroundings = Surroundings::default();
         self.signals = None;
         self.files = None;
-        let access_logs = std::mem::take(&mut self.family.access_logs);
-        // With it go the channels to the others: only their end tells them that the arbiter is dead.
-        self.family = Family::default();
+        // The channels to the others go: only their end tells them that the arbiter is dead.
+        let access_logs = std::mem::take(&mut self.family).access_logs;
         self.clients = Clients::new(None);
         let loaded = std::mem::take(&mut self.plans).remove(&id.generation);
         let Some(loaded) = loaded else {

@@ -131,7 +131,7 @@ impl Lines<'_> {
 
 /// Apps by the names of their guests, and short times.
 fn with_endings(apps: &[(&str, &str)], settings: &str) -> Server {
-    let mut text = format!("timeout = 1\ncpu-timeout = '300ms'\n{settings}\n");
+    let mut text = format!("timeout = 5\ncpu-timeout = '300ms'\n{settings}\n");
     for (app, guest) in apps {
         text += &format!("[apps.{app}]\ncomponent = '{{{guest}}}'\nroutes = ['/{app}']\n");
     }
