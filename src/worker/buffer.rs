@@ -1,14 +1,20 @@
 //! Defines the buffer between a socket and the parser: bytes are added at the end and taken from the
 //! start, and it never grows past what its user asks for.
 
-/// Smallest room that is offered to a read, in bytes.
-const READ_BYTES: usize = 8 << 10;
+/// Room for the first read, in bytes: most heads are shorter, and many clients never send more.
+const FIRST_BYTES: usize = 4 << 10;
+/// The same for those who send more than that.
+const MORE_BYTES: usize = 8 << 10;
+/// A read with less room than this is not worth its call.
+const LEAST_BYTES: usize = 512;
 
 /// Bytes that were received and not yet used.
 #[derive(Default)]
 pub(super) struct Buffer {
     bytes: Vec<u8>,
     start: usize,
+    /// Whether it was ever full.
+    was_full: bool,
 }
 
 impl Buffer {
@@ -19,6 +25,7 @@ impl Buffer {
 
     /// Takes bytes from the start.
     pub(super) fn consume(&mut self, count: usize) {
+        self.was_full |= self.bytes.len() == self.bytes.capacity();
         self.start = (self.start + count).min(self.bytes.len());
         if self.start == self.bytes.len() {
             self.bytes.clear();
@@ -28,10 +35,17 @@ impl Buffer {
 
     /// Makes room for a read.
     pub(super) fn room(&mut self) -> &mut Vec<u8> {
-        if self.bytes.capacity() - self.bytes.len() < READ_BYTES {
+        let spare = |bytes: &Vec<u8>| bytes.capacity() - bytes.len();
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve_exact(FIRST_BYTES);
+        } else if self.bytes.is_empty() && self.was_full {
+            self.bytes.reserve_exact(MORE_BYTES);
+        } else if spare(&self.bytes) < LEAST_BYTES {
             self.bytes.drain(..self.start);
             self.start = 0;
-            self.bytes.reserve(READ_BYTES);
+            if spare(&self.bytes) < LEAST_BYTES {
+                self.bytes.reserve(MORE_BYTES);
+            }
         }
         &mut self.bytes
     }

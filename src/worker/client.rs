@@ -68,7 +68,7 @@ impl Client {
         let Some(versions) = shared.introduced_by(peer) else {
             return Some(Self::new(shared, peer));
         };
-        Self::introduced(shared, peer, socket, versions)
+        Box::pin(Self::introduced(shared, peer, socket, versions))
             .await
             .inspect_err(|error| {
                 tracing::debug!(client = shown(peer), "connection refused: {error}");

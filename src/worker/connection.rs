@@ -97,7 +97,8 @@ async fn begin(
     };
     match protocol {
         Protocol::H1 => h1::serve(begun).await,
-        Protocol::H2 => h2::serve(begun).await,
+        // In a box, as TLS is: most connections need no room for it.
+        Protocol::H2 => Box::pin(h2::serve(begun)).await,
         Protocol::Neither(advice) => h1::turn_away(begun, StatusCode::BAD_REQUEST, advice).await,
     }
 }
@@ -161,6 +162,6 @@ async fn shake_hands(shared: &Shared, socket: Socket) -> io::Result<Hands> {
     if first != [HANDSHAKE] {
         return Ok(Hands::Plain(socket));
     }
-    let stream = acceptor.accept(socket).await?;
+    let stream = Box::pin(acceptor.accept(socket)).await?;
     Ok(Hands::Shaken(Box::new(stream)))
 }
