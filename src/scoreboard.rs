@@ -96,6 +96,7 @@ plain_struct! {
         alive_until_ms: AtomicU64,
         connections: AtomicU64,
         in_flight: AtomicU64,
+        unplaced: AtomicU64,
         full_since_ms: AtomicU64,
         /// What it has done.
         pub counters: Counters,
@@ -220,9 +221,10 @@ impl Slot {
     /// Makes the slot that of a worker which has done nothing. For the arbiter, while it is empty.
     pub fn reset(&self) {
         self.alive_until_ms.store(NEVER, Relaxed);
-        for number in [&self.connections, &self.in_flight, &self.full_since_ms] {
+        for number in [&self.connections, &self.in_flight, &self.unplaced] {
             number.store(0, Relaxed);
         }
+        self.full_since_ms.store(0, Relaxed);
         for counter in self.counters.all() {
             counter.value.store(0, Relaxed);
         }
@@ -263,6 +265,16 @@ impl Slot {
     /// How many requests are being served.
     pub fn in_flight(&self) -> u64 {
         self.in_flight.load(Relaxed)
+    }
+
+    /// Says how many requests there are for which there is no place.
+    pub fn set_unplaced(&self, count: u64) {
+        self.unplaced.store(count, Relaxed);
+    }
+
+    /// How many requests there are for which there is no place.
+    pub fn unplaced(&self) -> u64 {
+        self.unplaced.load(Relaxed)
     }
 
     /// Says whether there is room for another connection, at `now_ms` of the monotonic clock.

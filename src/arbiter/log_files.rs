@@ -113,9 +113,9 @@ impl Driver {
         let Some(log) = self.family.access_logs.0.get_mut(&id.generation) else {
             return;
         };
-        let (left_behind, in_flight) = {
+        let (left_behind, untold) = {
             let row = self.scoreboard.slot(row);
-            (row.left_behind(), row.in_flight())
+            (row.left_behind(), row.unplaced())
         };
         let worker = Worker {
             pid: pid.number(),
@@ -134,7 +134,6 @@ impl Driver {
             let began = now.checked_sub(took).unwrap_or(now);
             log.write(&record(request, worker, (began, took), reason));
         }
-        let untold = in_flight.saturating_sub(left_behind.len() as u64);
         if untold > 0 {
             let who = self.who(id);
             warn!("{who} had more requests than are known: the access log lacks lines={untold}");

@@ -48,6 +48,8 @@ pub fn check(
     let target = parts.uri.path_and_query().cloned();
     let target = target.ok_or(Refusal::bad_request("no path"))?;
     check_target(&parts.method, &target)?;
+    // The limits are those of what it becomes.
+    join_cookies(&mut parts.headers)?;
     check_limits(&parts.method, &target, &parts.headers, limits)?;
     let mut fields = Fields::default();
     for (name, value) in &parts.headers {
@@ -71,7 +73,6 @@ pub fn check(
     let host = host.map_err(|_| Refusal::bad_request("malformed authority"))?;
     let added = parts.headers.try_insert(HOST, host);
     added.map_err(|_| Refusal::fields_too_large("too many fields"))?;
-    join_cookies(&mut parts.headers)?;
     parts.uri = uri(scheme, &authority, target)?;
     Ok(Meaning {
         authority,
@@ -264,6 +265,13 @@ mod tests {
             let answer = checked(method, uri, fields, false).map(|_| ());
             assert_eq!(answer, Err(status), "{method} {uri} {fields:?}");
         }
+        let crumbs: Vec<(&str, &str)> = vec![("cookie", "a=1"); 200];
+        assert!(checked("GET", "http://h/", &crumbs, false).is_ok());
+        let crumbs: Vec<(&str, &str)> = vec![("cookie", &value[..100]); 90];
+        assert_eq!(
+            checked("GET", "http://h/", &crumbs, false).map(|_| ()),
+            Err(431)
+        );
         let many: Vec<(&str, &str)> = vec![("x", "y"); 101];
         assert_eq!(
             checked("GET", "http://h/", &many, false).map(|_| ()),

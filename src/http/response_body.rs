@@ -150,6 +150,12 @@ impl BodyEncoder {
         self.kind == Kind::Forbidden
     }
 
+    /// Whether only the end of the connection tells the client that the body is whole, so that one
+    /// that is not must end in another way.
+    pub fn ends_with_connection(&self) -> bool {
+        self.kind == Kind::UntilClose
+    }
+
     /// Bytes still to come if the head told how many.
     pub fn remaining(&self) -> Option<u64> {
         match self.kind {

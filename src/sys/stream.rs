@@ -10,7 +10,8 @@ use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{self as nix_socket, SockaddrStorage, getpeername};
+use nix::sys::socket::sockopt::Linger;
+use nix::sys::socket::{self as nix_socket, SockaddrStorage, getpeername, setsockopt};
 
 use super::socket::socket_address;
 
@@ -112,6 +113,17 @@ impl Stream {
     /// Tells the peer that nothing more will be written; reading goes on.
     pub fn shutdown_write(&self) -> io::Result<()> {
         nix_socket::shutdown(self.0.as_raw_fd(), nix_socket::Shutdown::Write)?;
+        Ok(())
+    }
+
+    /// Makes closing a reset, so that the peer can tell that something is missing (socket(7),
+    /// `SO_LINGER`). Does nothing for a Unix socket.
+    pub fn break_off(&self) -> io::Result<()> {
+        let at_once = libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
+        setsockopt(&self.0, Linger, &at_once)?;
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use crate::config::CertReqs;
 
 /// For so long tickets are made with one key, in seconds; they are accepted for as long again.
 const PERIOD: u64 = 6 * 3600;
-/// Bytes of a ticket that are not its content: the nonce, and the tag that is after the content.
+/// Bytes at the start of a ticket that name the period.
 const PERIOD_BYTES: usize = 8;
 /// Far more than a session holds, certificates of the client included. In bytes.
 const TICKET_BYTES_MAX: usize = 64 << 10;

@@ -126,6 +126,8 @@ pub(super) async fn answer(
     (incoming, outgoing): (&mut impl Incoming, &mut impl Outgoing),
     record: &mut Record,
 ) -> io::Result<Outcome> {
+    // As the client wrote it.
+    let target = request.target();
     if let Err(refusal) = resolve(shared, client, &mut request) {
         let status = refusal.status;
         tracing::debug!(%client, "refused with {}: {}", status.as_u16(), refusal.reason);
@@ -136,7 +138,7 @@ pub(super) async fn answer(
         Ok(found) => found,
         Err(turned_away) => return Ok(turn_away(outgoing, &turned_away, record)),
     };
-    record.enter(shared, &asked.served, &request);
+    record.enter(shared, &asked.served, (&request, &target), false);
     if request.expects_continue
         && let Err(error) = outgoing.invite().await
     {
@@ -148,7 +150,12 @@ pub(super) async fn answer(
         Err(over) => return explain(&asked, over, outgoing, record),
     };
     let turn = timeout_at(asked.deadline, asked.served.gate.enter());
-    let Ok(Some(permit)) = record.in_queue(turn).await else {
+    // Who has gone away must not hold a place in the queue.
+    let turn = match record.in_queue(unless_gone(outgoing, turn)).await {
+        Ok(turn) => turn,
+        Err(error) => return explain(&asked, Over::Lost(error), outgoing, record),
+    };
+    let Ok(Some(permit)) = turn else {
         let Asked {
             served,
             method,
@@ -162,6 +169,7 @@ pub(super) async fn answer(
         };
         return Ok(turn_away(outgoing, &full, record));
     };
+    record.enter(shared, &asked.served, (&request, &target), true);
     let in_flight = InFlight::new(shared, record.place());
     let request = http::Request::from_parts(request.parts, body);
     let held = (permit, in_flight);

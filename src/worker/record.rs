@@ -4,7 +4,7 @@
 //! Invariant: a record that is dropped writes its line, whatever the way to there was. Without an
 //! access log there is nothing to keep but the place.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -55,11 +55,38 @@ impl AccessLog {
 /// needs it.
 pub(super) struct Place {
     shared: Rc<Shared>,
-    /// `None` if there were too many requests.
-    place: Option<usize>,
+    /// `None` while there are too many requests.
+    place: Cell<Option<usize>>,
+    /// Whether it counts as one that has none.
+    is_unplaced: Cell<bool>,
 }
 
 impl Place {
+    fn new(shared: &Rc<Shared>) -> Self {
+        shared.requests.borrow_mut().come(shared.slot());
+        Self {
+            shared: Rc::clone(shared),
+            place: Cell::new(None),
+            is_unplaced: Cell::new(true),
+        }
+    }
+
+    fn take(&self, entry: &Entry<'_>, runs: bool) {
+        let mut requests = self.shared.requests.borrow_mut();
+        let place = requests.enter(self.shared.slot(), entry, runs);
+        self.is_unplaced.set(place.is_none());
+        self.place.set(place);
+    }
+
+    /// Nobody is to tell of the request any more.
+    fn told(&self) {
+        if self.is_unplaced.replace(false) {
+            let mut requests = self.shared.requests.borrow_mut();
+            requests.go(self.shared.slot());
+        }
+        self.change(|_, slot, place| slot.leave(place));
+    }
+
     /// A guest runs for the request.
     pub(super) fn run(&self) {
         self.change(|requests, slot, place| requests.run(slot, place));
@@ -74,7 +101,7 @@ impl Place {
         &self,
         change: impl FnOnce(&mut super::serving::Requests, &crate::scoreboard::Slot, usize),
     ) {
-        if let Some(place) = self.place {
+        if let Some(place) = self.place.get() {
             let mut requests = self.shared.requests.borrow_mut();
             change(&mut requests, self.shared.slot(), place);
         }
@@ -83,6 +110,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.told();
         self.change(|requests, slot, place| requests.leave(slot, place));
     }
 }
@@ -154,9 +182,20 @@ impl Record {
         open.write();
     }
 
-    /// The app that answers it is found: it gets a place.
-    pub(super) fn enter(&mut self, shared: &Rc<Shared>, served: &Rc<Served>, request: &Request) {
-        let target = request.target();
+    /// The app that answers it is found, or it is about to run: it gets a place, if it has none.
+    pub(super) fn enter(
+        &mut self,
+        shared: &Rc<Shared>,
+        served: &Rc<Served>,
+        (request, target): (&Request, &PathAndQuery),
+        runs: bool,
+    ) {
+        let place = self
+            .place
+            .get_or_insert_with(|| Rc::new(Place::new(shared)));
+        if place.place.get().is_some() {
+            return;
+        }
         let entry = Entry {
             app: &served.name,
             method: request.parts.method.as_str(),
@@ -165,11 +204,7 @@ impl Record {
             remote: self.open.as_ref().and_then(|open| open.remote),
             started_ms: clock::monotonic_ms(),
         };
-        let place = shared.requests.borrow_mut().enter(shared.slot(), &entry);
-        self.place = Some(Rc::new(Place {
-            shared: Rc::clone(shared),
-            place,
-        }));
+        place.take(&entry, runs);
         if let Some(open) = &mut self.open {
             open.served = Some(Rc::clone(served));
         }
@@ -225,12 +260,8 @@ impl Record {
         );
         open.has_body = !has_none && !matches!(open.asked, Asked::Head(Method::HEAD, ..));
         open.response_fields = values(&open.log().response_fields, &head.headers);
-        if let Some(Place {
-            shared,
-            place: Some(place),
-        }) = self.place.as_deref()
-        {
-            shared.slot().set_status(*place, open.status);
+        if let Some(place) = &self.place {
+            place.change(|_, slot, place| slot.set_status(place, open.status));
         }
     }
 
@@ -273,7 +304,7 @@ impl Drop for Record {
         open.write();
         // The guest may work on. Nobody is to tell of the request again.
         if let Some(place) = &self.place {
-            place.change(|_, slot, place| slot.leave(place));
+            place.told();
         }
     }
 }

@@ -6,10 +6,16 @@
 
 use crate::scoreboard::{Entry, PLACES, Slot};
 
+/// So many places are left to requests that run: those that wait for a body or for their turn may be
+/// many more than there are places.
+const RESERVED: usize = PLACES / 2;
+
 /// The places of the scoreboard's row.
 #[derive(Debug)]
 pub(super) struct Requests {
     free: Vec<usize>,
+    /// Requests without a place.
+    unplaced: u64,
     /// The turn of each place whose request runs; the oldest has the smallest.
     running: [Option<u64>; PLACES],
     turns: u64,
@@ -20,6 +26,7 @@ impl Default for Requests {
     fn default() -> Self {
         Self {
             free: (0..PLACES).rev().collect(),
+            unplaced: 0,
             running: [None; PLACES],
             turns: 0,
             shown: None,
@@ -28,10 +35,26 @@ impl Default for Requests {
 }
 
 impl Requests {
-    /// Gives a request a place, if there is one.
-    pub(super) fn enter(&mut self, slot: &Slot, entry: &Entry<'_>) -> Option<usize> {
+    /// A request comes, which has no place yet.
+    pub(super) fn come(&mut self, slot: &Slot) {
+        self.unplaced += 1;
+        slot.set_unplaced(self.unplaced);
+    }
+
+    /// A request goes, or gets a place, that had none.
+    pub(super) fn go(&mut self, slot: &Slot) {
+        self.unplaced = self.unplaced.saturating_sub(1);
+        slot.set_unplaced(self.unplaced);
+    }
+
+    /// Gives a request that has come a place, if there is one for it: it waits, or is about to run.
+    pub(super) fn enter(&mut self, slot: &Slot, entry: &Entry<'_>, runs: bool) -> Option<usize> {
+        if !runs && self.free.len() <= RESERVED {
+            return None;
+        }
         let place = self.free.pop()?;
         slot.enter(place, entry);
+        self.go(slot);
         Some(place)
     }
 
@@ -81,7 +104,41 @@ mod tests {
             remote: None,
             started_ms: 1,
         };
-        requests.enter(slot, &entry)
+        requests.come(slot);
+        requests.enter(slot, &entry, true)
+    }
+
+    #[test]
+    fn those_that_run_have_places_left() {
+        let board = Scoreboard::new(1).unwrap();
+        let slot = board.slot(0);
+        let mut requests = Requests::default();
+        let entry = Entry {
+            app: "app",
+            method: "GET",
+            target: "/",
+            protocol: "HTTP/1.1",
+            remote: None,
+            started_ms: 1,
+        };
+        let waiting: Vec<_> = (0..PLACES)
+            .map(|_| {
+                requests.come(slot);
+                requests.enter(slot, &entry, false)
+            })
+            .collect();
+        let placed = waiting.iter().flatten().count();
+        assert_eq!(placed, PLACES - RESERVED);
+        assert_eq!(slot.unplaced(), RESERVED as u64);
+        for _ in 0..RESERVED {
+            assert!(requests.enter(slot, &entry, true).is_some(), "it runs now");
+        }
+        assert_eq!(slot.unplaced(), 0);
+        requests.come(slot);
+        assert_eq!(requests.enter(slot, &entry, true), None);
+        assert_eq!(slot.unplaced(), 1);
+        requests.go(slot);
+        assert_eq!(slot.unplaced(), 0);
     }
 
     #[test]

@@ -1,10 +1,8 @@
 //! Defines a connection's socket as the event loop's traits see it, for those who speak through them:
 //! TLS and HTTP/2.
 
-use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -153,17 +151,6 @@ pub(super) struct Rewound {
     /// They are read first.
     pub(super) first: Bytes,
     pub(super) transport: Transport,
-    /// Bytes that were written.
-    pub(super) written: Rc<Cell<u64>>,
-}
-
-impl Rewound {
-    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(count)) = written {
-            self.written.set(self.written.get() + count as u64);
-        }
-        written
-    }
 }
 
 impl AsyncRead for Rewound {
@@ -188,8 +175,7 @@ impl AsyncWrite for Rewound {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.transport).poll_write(cx, bytes);
-        self.note(written)
+        Pin::new(&mut self.transport).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -197,8 +183,7 @@ impl AsyncWrite for Rewound {
         cx: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.transport).poll_write_vectored(cx, buffers);
-        self.note(written)
+        Pin::new(&mut self.transport).poll_write_vectored(cx, buffers)
     }
 
     fn is_write_vectored(&self) -> bool {

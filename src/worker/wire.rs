@@ -17,7 +17,7 @@ use super::socket::{Socket, Transport};
 use crate::sys::stream::Stream;
 
 /// How long a client may take no byte of a response.
-const STALLED: Duration = Duration::from_secs(30);
+pub(super) const STALLED: Duration = Duration::from_secs(30);
 /// How long, and for how many bytes, a closing connection listens on, so that the client gets to
 /// read our last words before a reset (RFC 9112 section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
@@ -107,6 +107,14 @@ impl Wire {
             let mut transport = transport.borrow_mut();
             // The connection is over in any case.
             let _ = Pin::new(&mut *transport).poll_shutdown(&mut cx);
+        }
+    }
+
+    /// Lets the client see that something is missing. Over TLS it does, since no end was said.
+    pub(super) fn break_off(&self) {
+        if let Self::Plain(stream) = self {
+            // A Unix socket cannot.
+            let _ = stream.get_ref().break_off();
         }
     }
 

@@ -111,6 +111,24 @@ fn requests_that_are_taken_back_one_after_another_end_the_connection() {
 }
 
 #[test]
+fn what_is_taken_back_in_the_queue_holds_no_place_there() {
+    let server = cleartext(Start::config(
+        "requests-in-flight = 1\nrequest-queue = 2\ntimeout = 0\n\
+         [apps.sleep]\ncomponent = '{wasi-sleep}'\n",
+    ));
+    let mut frames = Frames::connect(&server);
+    frames.send(&Frame::get_target(1, "/?ms=86400000"));
+    for stream in (3..23).step_by(2) {
+        frames.send(&Frame::get_target(stream, "/?ms=0"));
+        frames.send(&Frame::reset(stream));
+    }
+    // There is room for somebody who waits, and nobody before it when the first has gone.
+    frames.send(&Frame::get_target(23, "/?ms=0"));
+    frames.send(&Frame::reset(1));
+    frames.answered(23);
+}
+
+#[test]
 fn heads_without_an_end_end_the_connection() {
     // CVE-2024-27316.
     let server = cleartext(Start::app("hello"));

@@ -128,6 +128,19 @@ fn a_client_that_says_too_little_is_left() {
 }
 
 #[test]
+fn who_is_told_to_leave_and_only_asks_for_pongs_is_left() {
+    let args = ["--head-timeout", "0.3", "--keep-alive", "60"];
+    let server = cleartext(Start::app("hello").args(args));
+    let mut frames = Frames::connect(&server);
+    frames.until("it is told to leave", |frame| frame.kind == Frame::GOAWAY);
+    // The ping that goes with it is never answered.
+    let ping = Frame::new(Frame::PING, 0, 0, [0; 8]);
+    until("the connection is closed", || {
+        frames.try_send(std::slice::from_ref(&ping)).is_err()
+    });
+}
+
+#[test]
 fn without_the_setting_there_is_no_http_2() {
     let server = Start::app("hello").start();
     let mut client = server.connect();

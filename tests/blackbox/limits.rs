@@ -33,6 +33,16 @@ fn the_time_limit_cuts_a_response_that_has_begun() {
     assert!(client.is_closed());
 }
 
+/// HTTP/1.0 knows no chunks: the end of the connection is the end of the body.
+#[test]
+fn a_response_that_breaks_off_is_no_whole_one_for_http_1_0() {
+    let server = Start::app("wasi-stream").args(["--timeout", "0.3"]).start();
+    let mut client = server.connect();
+    client.send("GET /?n=2&interval_ms=86400000 HTTP/1.0\r\n\r\n");
+    let error = client.try_response().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
 #[test]
 fn the_time_limit_holds_for_a_body_that_does_not_come() {
     let server = Start::app("app-echo").args(["--timeout", "0.3"]).start();

@@ -172,7 +172,12 @@ impl Connection {
         let outcome = answer(&self.shared, &self.client, request, sides, &mut record).await?;
         let is_end = incoming.is_end();
         Ok(match (outcome, outgoing.keeps_connection()) {
-            (Outcome::Cut, _) => Next::Cut,
+            (Outcome::Cut, _) => {
+                if outgoing.ends_with_connection() {
+                    self.wire.break_off();
+                }
+                Next::Cut
+            }
             (Outcome::Responded, true) if is_end => Next::Reuse,
             (Outcome::Responded, false)
                 if is_end && asks_to_leave && self.input.data().is_empty() =>

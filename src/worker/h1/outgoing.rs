@@ -56,6 +56,12 @@ impl<'a> Outgoing<'a> {
         encoder.is_some_and(|encoder| !encoder.must_close())
     }
 
+    /// Whether the end of the connection would be taken for the end of the response.
+    pub(super) fn ends_with_connection(&self) -> bool {
+        let encoder = self.encoder.as_ref();
+        encoder.is_some_and(BodyEncoder::ends_with_connection)
+    }
+
     async fn write(&mut self, data: &[u8]) -> io::Result<()> {
         self.begun = true;
         self.wire.write(self.output, data).await

@@ -17,14 +17,16 @@ use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{Method, Request};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::answer::{Outcome, answer};
 use super::client::Client;
 use super::connection::Begun;
 use super::record::Record;
-use super::shared::Shared;
+use super::shared::{Counted, Shared};
 use super::side::{self, Outgoing as _};
 use super::socket::Rewound;
+use super::wire::STALLED;
 use crate::access;
 use crate::config::Http2;
 use crate::http::h2::check;
@@ -37,21 +39,34 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 const SEND_BUFFER: usize = 64 << 10;
 /// So many more requests may a client take back than it lets be answered: CVE-2023-44487.
 const TAKEN_BACK_MAX: u32 = 100;
-/// How long a client may take to see that the connection ends, or the next bytes of what it was to get.
+/// A request that is taken back later than this was meant.
+const RAPID: Duration = Duration::from_secs(1);
+/// How long a client may take to see that the connection ends.
 const LEAVE: Duration = Duration::from_secs(2);
 
 /// What the streams of a connection tell it.
-#[derive(Default)]
 struct Streams {
     open: Cell<usize>,
+    /// When the last one ended, or the connection began.
+    rested: Cell<Instant>,
     /// How many more requests were taken back than answered.
     taken_back: Cell<u32>,
     changed: Notify,
 }
 
 impl Streams {
-    /// Waits until no stream has been open for so long, or the client takes back too many.
-    async fn idle(&self, limit: Duration) {
+    fn new() -> Self {
+        Self {
+            open: Cell::new(0),
+            rested: Cell::new(Instant::now()),
+            taken_back: Cell::new(0),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Waits until no stream is open and it is time to do something about that, which `due` says from
+    /// when the last one ended; or until the client takes back too many.
+    async fn idle(&self, due: impl Fn(Instant) -> Instant) {
         loop {
             let changed = self.changed.notified();
             if self.is_abused() {
@@ -64,8 +79,19 @@ impl Streams {
             tokio::select! {
                 biased;
                 () = changed => {}
-                () = tokio::time::sleep(limit) => return,
+                () = tokio::time::sleep_until(due(self.rested.get())) => return,
             }
+        }
+    }
+
+    /// Waits until no stream is open.
+    async fn end(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.open.get() == 0 {
+                return;
+            }
+            changed.await;
         }
     }
 
@@ -81,21 +107,16 @@ pub(super) async fn serve(begun: Begun) -> io::Result<()> {
         client,
         transport,
         mut input,
-        counted: _counted,
+        counted,
     } = begun;
     let first = Bytes::copy_from_slice(input.data());
     input.consume(first.len());
-    let written = Rc::new(Cell::new(0));
-    let io = Rewound {
-        first,
-        transport,
-        written: Rc::clone(&written),
-    };
+    let io = Rewound { first, transport };
     let handshake = settings(&shared).handshake(io);
     let connection = tokio::time::timeout(shared.head_timeout, handshake).await;
     let connection = connection.map_err(|_| io::ErrorKind::TimedOut)?;
     let connection = connection.map_err(io::Error::other)?;
-    run(&shared, &Rc::new(client), connection, &written).await
+    run(&shared, &Rc::new(client), connection, counted).await
 }
 
 fn settings(shared: &Shared) -> Builder {
@@ -123,54 +144,80 @@ async fn run(
     shared: &Rc<Shared>,
     client: &Rc<Client>,
     mut connection: Connection<Rewound, Bytes>,
-    written: &Cell<u64>,
+    mut counted: Counted,
 ) -> io::Result<()> {
-    let streams = Rc::new(Streams::default());
-    // A client that has only just come may take as long for its first request as in HTTP/1.1.
-    let (mut leaving, mut patience) = (false, shared.head_timeout);
+    let streams = Rc::new(Streams::new());
+    // Since when the client knows that the connection ends.
+    let mut leaving = None;
+    let (mut has_asked, mut closing) = (false, false);
     loop {
         let drain = shared.drain.notified();
-        if shared.draining.get() && !leaving {
-            (leaving, patience) = (true, LEAVE);
+        let is_last = has_asked && !shared.keeps_connections();
+        if leaving.is_none() && (shared.draining.get() || is_last) {
+            leaving = Some(Instant::now());
             connection.graceful_shutdown();
         }
+        let due = |rested: Instant| match leaving {
+            // A client that has only just come may take as long for its first request as in HTTP/1.1.
+            None if !has_asked => rested + shared.head_timeout,
+            None => rested + shared.keep_alive,
+            Some(since) if !has_asked => since + LEAVE,
+            // It may still be taking the ends of its responses.
+            Some(since) => (since + LEAVE).max(rested + STALLED),
+        };
         tokio::select! {
             biased;
-            accepted = connection.accept() => match accepted {
-                None => return Ok(()),
-                Some(accepted) => {
-                    let (request, respond) = accepted.map_err(io::Error::other)?;
-                    shared.heartbeat.beat();
-                    let stream = Open::new(&streams);
-                    let answered = answer_one(Rc::clone(shared), Rc::clone(client), request, respond, stream);
-                    tokio::task::spawn_local(answered);
-                    if !leaving {
-                        patience = shared.keep_alive;
-                    }
-                    if !shared.keeps_connections() && !leaving {
-                        (leaving, patience) = (true, LEAVE);
-                        connection.graceful_shutdown();
-                    }
-                }
+            accepted = connection.accept() => {
+                let Some(accepted) = accepted else { return Ok(()) };
+                let (request, respond) = accepted.map_err(io::Error::other)?;
+                shared.heartbeat.beat();
+                has_asked = true;
+                take(shared, client, &streams, request, respond);
             },
-            () = drain, if !leaving => {}
-            () = streams.idle(patience) => {
+            () = drain, if leaving.is_none() => {}
+            () = streams.end(), if leaving.is_some() && !closing => {
+                // The last word was said.
+                counted.close();
+                closing = true;
+            }
+            () = streams.idle(due) => {
                 if streams.is_abused() {
                     tracing::debug!(%client, "takes back too many requests");
                     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                     return closed(&mut connection).await;
                 }
-                // A slow client may still be taking the ends of its responses.
-                let taken = written.replace(0);
-                if !leaving {
-                    (leaving, patience) = (true, LEAVE);
-                    connection.graceful_shutdown();
-                } else if taken == 0 {
+                if leaving.is_some() {
                     return Ok(());
                 }
+                leaving = Some(Instant::now());
+                connection.graceful_shutdown();
             }
         }
     }
+}
+
+/// Answers a request beside the others. What was taken back may still be on its way out of here, so
+/// that there can be more than the client has open.
+fn take(
+    shared: &Rc<Shared>,
+    client: &Rc<Client>,
+    streams: &Rc<Streams>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let stream = Open::new(streams);
+    if streams.open.get() > shared.http2.max_concurrent_streams as usize {
+        respond.send_reset(Reason::REFUSED_STREAM);
+        return stream.was_taken_back();
+    }
+    let answered = answer_one(
+        Rc::clone(shared),
+        Rc::clone(client),
+        request,
+        respond,
+        stream,
+    );
+    tokio::task::spawn_local(answered);
 }
 
 /// Lets the last frames out.
@@ -182,32 +229,39 @@ async fn closed(connection: &mut Connection<Rewound, Bytes>) -> io::Result<()> {
 }
 
 /// A stream, while it is open.
-struct Open(Rc<Streams>);
+struct Open {
+    streams: Rc<Streams>,
+    began: Instant,
+}
 
 impl Open {
     fn new(streams: &Rc<Streams>) -> Self {
         streams.open.set(streams.open.get() + 1);
         streams.changed.notify_waiters();
-        Self(Rc::clone(streams))
+        Self {
+            streams: Rc::clone(streams),
+            began: Instant::now(),
+        }
     }
 
     fn was_answered(&self) {
-        self.0
-            .taken_back
-            .set(self.0.taken_back.get().saturating_sub(1));
+        let taken_back = &self.streams.taken_back;
+        taken_back.set(taken_back.get().saturating_sub(1));
     }
 
     fn was_taken_back(&self) {
-        self.0
-            .taken_back
-            .set(self.0.taken_back.get().saturating_add(1));
+        if self.began.elapsed() < RAPID {
+            let taken_back = &self.streams.taken_back;
+            taken_back.set(taken_back.get().saturating_add(1));
+        }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-        self.0.changed.notify_waiters();
+        self.streams.open.set(self.streams.open.get() - 1);
+        self.streams.rested.set(Instant::now());
+        self.streams.changed.notify_waiters();
     }
 }
 
@@ -250,13 +304,18 @@ async fn answer_one(
     let sides = (&mut incoming, &mut outgoing);
     match answer(&shared, &client, request, sides, &mut record).await {
         Ok(Outcome::Responded | Outcome::TurnedAway) => stream.was_answered(),
+        // What failed or was left in the middle of its response was wanted.
         Ok(Outcome::Cut) => {
+            if !outgoing.has_begun() {
+                stream.was_taken_back();
+            }
             outgoing.cut();
-            stream.was_taken_back();
         }
         Err(error) => {
             tracing::debug!(%client, "stream lost: {error}");
-            stream.was_taken_back();
+            if !outgoing.has_begun() {
+                stream.was_taken_back();
+            }
         }
     }
 }
