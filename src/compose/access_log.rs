@@ -1,8 +1,6 @@
 //! Defines how the settings of the access log become one that is open.
 
-use std::io;
-use std::net::ToSocketAddrs;
-
+use super::listeners::first_address;
 use super::{StartError, setting};
 use crate::access::{Log, Syslog, SyslogAddress, Target};
 use crate::config::{Config, SyslogTo};
@@ -28,15 +26,7 @@ pub(super) fn access_log(config: &Config) -> Result<Option<Log>, StartError> {
 fn syslog(config: &Config) -> Result<Syslog, StartError> {
     let address = match &config.log_syslog_to {
         SyslogTo::Unix(path) => SyslogAddress::Unix(path.clone()),
-        SyslogTo::Udp { host, port } => {
-            let failed = |source| StartError::Resolve {
-                host: host.clone(),
-                source,
-            };
-            let mut found = (host.as_str(), *port).to_socket_addrs().map_err(failed)?;
-            let first = found.next();
-            SyslogAddress::Udp(first.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?)
-        }
+        SyslogTo::Udp { host, port } => SyslogAddress::Udp(first_address(host, *port)?),
     };
     let (facility, tag) = (
         config.log_syslog_facility.number(),

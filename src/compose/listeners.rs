@@ -4,6 +4,7 @@
 //! Invariant: a socket that is open under the key of an address is used again, so that nobody who
 //! waits in its queue is lost.
 
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{OwnedFd, RawFd};
 
@@ -216,17 +217,18 @@ fn resolve(address: &BindAddress) -> Result<BindTo, StartError> {
     match address {
         BindAddress::Unix(path) => Ok(BindTo::Unix(path.clone())),
         BindAddress::Descriptor(number) => Ok(BindTo::Fd(*number)),
-        BindAddress::Tcp { host, port } => {
-            let failed = |source| StartError::Resolve {
-                host: host.clone(),
-                source,
-            };
-            let mut found = (host.as_str(), *port).to_socket_addrs().map_err(failed)?;
-            // As in gunicorn, a name stands for its first address.
-            let first = found
-                .next()
-                .ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
-            Ok(BindTo::Tcp(first))
-        }
+        BindAddress::Tcp { host, port } => Ok(BindTo::Tcp(first_address(host, *port)?)),
     }
+}
+
+/// As in gunicorn, a name stands for its first address.
+pub(super) fn first_address(host: &str, port: u16) -> Result<SocketAddr, StartError> {
+    let failed = |source| StartError::Resolve {
+        host: host.to_owned(),
+        source,
+    };
+    let mut found = (host, port).to_socket_addrs().map_err(failed)?;
+    found
+        .next()
+        .ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
 }

@@ -15,6 +15,8 @@ use super::limits::Limits;
 use super::refusal::Refusal;
 use super::target::parse_host;
 
+/// How a client of HTTP/2 begins (RFC 9113 section 3.4).
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// `METHOD TARGET HTTP/2`, without the method and the target.
 const LINE_REST: usize = " ".len() + " HTTP/2".len();
 

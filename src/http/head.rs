@@ -18,6 +18,8 @@ use super::refusal::Refusal;
 use super::scan::{Scan, skip_empty_lines};
 use super::target::{self, Target};
 
+/// The first byte of a TLS connection, whose first record is a handshake (RFC 8446 section 5.1).
+pub const TLS_HANDSHAKE: u8 = 22;
 /// Fields that are parsed without a heap allocation; the default limit fits.
 const INLINE_FIELDS: usize = 128;
 

@@ -4,13 +4,10 @@
 //! the order of the stream is the one that is reported. So a head gets the same answer whether it
 //! comes whole or byte by byte.
 
+use super::h2::PREFACE;
+use super::head::TLS_HANDSHAKE;
 use super::limits::{EMPTY_LINES_MAX, Limits};
 use super::refusal::Refusal;
-
-/// The first byte of a TLS connection, whose first record is a handshake (RFC 8446 section 5.1).
-const TLS_HANDSHAKE: u8 = 0x16;
-/// The first line that a client of HTTP/2 sends (RFC 9113 section 3.4).
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
 /// Where the head ends and what it holds, as far as lines tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,7 +184,8 @@ pub(super) fn is_control(byte: u8) -> bool {
 /// with one space between them, and a version that is spoken here (RFC 9112 section 3).
 fn check_request_line(line: &[u8]) -> Result<(), Refusal> {
     const SHAPE: Refusal = Refusal::bad_request("request line is not method, target, version");
-    if line == HTTP2_PREFACE {
+    let preface = PREFACE.split(|byte| *byte == b'\r').next();
+    if preface == Some(line) {
         return Err(Refusal::version("HTTP/2 where HTTP/1.1 was expected"));
     }
     let mut parts = line.split(|byte| *byte == b' ');

@@ -15,14 +15,12 @@ use super::socket::{Socket, Transport};
 use super::wire::Wire;
 use super::{h1, h2};
 use crate::config::{Http2Cleartext, HttpProtocols};
+use crate::http::h2::PREFACE;
+use crate::http::head::TLS_HANDSHAKE;
 use crate::sys::stream::Stream;
 use crate::sys::watch::watch;
 use crate::tls;
 
-/// The first byte of whoever speaks TLS: the type of a handshake's record (RFC 8446 section 5.1).
-const HANDSHAKE: u8 = 22;
-/// How a client begins that speaks HTTP/2 (RFC 9113 section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What to do in place of plain HTTP.
 const SPEAK_TLS: &str = "this port speaks TLS, use https";
 /// What to do in place of HTTP/1.1.
@@ -159,7 +157,7 @@ async fn shake_hands(shared: &Shared, socket: Socket) -> io::Result<Hands> {
             Err(error) => return Err(error),
         }
     }
-    if first != [HANDSHAKE] {
+    if first != [TLS_HANDSHAKE] {
         return Ok(Hands::Plain(socket));
     }
     let stream = Box::pin(acceptor.accept(socket)).await?;

@@ -125,11 +125,10 @@ impl Connection {
                     Next::Close
                 }
             };
-            if next == Next::Cut {
-                return Ok(());
-            }
-            if matches!(next, Next::Close) {
-                return self.close().await;
+            match next {
+                Next::Cut => return Ok(()),
+                Next::Close => return self.close().await,
+                Next::Reuse | Next::Leave => {}
             }
             self.wire.write(&mut self.output, &[]).await?;
             // What arrived unasked would make the kernel drop the response: it is waited for then.
