@@ -341,13 +341,15 @@ fn long_values_are_cut() {
     assert!(text(&server).len() <= 4096);
 }
 
-/// A server with a guest that a FIFO without a writer holds for ever, with its worker.
-fn with_fifo() -> Server {
+/// A server with a guest that a FIFO without a writer holds for ever.
+fn with_fifo(settings: &str) -> Server {
     let start = logged(
         r#"%(s)s %(app)s %(reason)s "%(r)s" %(h)s %(p)s %(D)s"#,
-        "timeout = 0\nheartbeat-timeout = 1\n\
-         [apps.files]\ncomponent = '{wasi-files}'\nroutes = ['/files']\ndirs = ['data::/data']\n\
-         [apps.sleep]\ncomponent = '{wasi-sleep}'\n",
+        &format!(
+            "timeout = 0\n{settings}\n\
+             [apps.files]\ncomponent = '{{wasi-files}}'\nroutes = ['/files']\ndirs = ['data::/data']\n\
+             [apps.sleep]\ncomponent = '{{wasi-sleep}}'\n"
+        ),
     );
     fs::create_dir(start.folder().join("data")).unwrap();
     mkfifo(&start.folder().join("data/pipe"), Mode::S_IRWXU).unwrap();
@@ -374,7 +376,7 @@ fn hang(server: &Server, count: usize) -> Vec<Client> {
 
 #[test]
 fn the_arbiter_writes_the_lines_of_a_worker_that_it_kills() {
-    let server = with_fifo();
+    let server = with_fifo("heartbeat-timeout = 1");
     let worker = server.worker();
     let mut hanging = hang(&server, 3);
     let mut client = server.connect();
@@ -406,12 +408,11 @@ fn the_arbiter_writes_the_lines_of_a_worker_that_it_kills() {
 
 #[test]
 fn the_arbiter_writes_the_lines_of_a_worker_that_dies() {
-    let server = with_fifo();
+    let server = with_fifo("");
     let worker = server.worker();
     let _hanging = hang(&server, 2);
     signal_process(worker, Signal::SIGKILL);
-    let lines = lines(&server, 3);
-    for line in &lines[1..] {
+    for line in &lines(&server, 3)[1..] {
         assert!(
             line.starts_with(r#"000 sleep crashed "GET /?ms=8640000"#),
             "{line}"
@@ -419,12 +420,12 @@ fn the_arbiter_writes_the_lines_of_a_worker_that_dies() {
     }
     // The next worker has none of it.
     server.get("/?ms=1").is(200, "slept 1 ms\n");
-    assert_eq!(text(&server).lines().count(), 4);
+    lines(&server, 4);
 }
 
 #[test]
 fn a_quick_stop_has_lines_too() {
-    let mut server = with_fifo();
+    let mut server = with_fifo("");
     let _hanging = hang(&server, 2);
     server.signal(Signal::SIGINT);
     server.stopped();
