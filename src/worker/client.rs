@@ -82,9 +82,9 @@ impl Client {
         socket: &Socket,
         versions: Versions,
     ) -> Result<Self, Unintroduced> {
-        let header = introduction(socket, versions);
+        let header = shared.first_word(introduction(socket, versions));
         let header = tokio::time::timeout(shared.head_timeout, header).await;
-        match header.map_err(|_| Unintroduced::Late)?? {
+        match header.ok().flatten().ok_or(Unintroduced::Late)?? {
             Header::Relayed { source, .. } => Ok(Self::new(shared, Some(source))),
             Header::Local => Ok(Self::new(shared, peer)),
             Header::Unknown => {

@@ -80,7 +80,8 @@ async fn begin(
     let cleartext = shared.http2.cleartext == Http2Cleartext::PriorKnowledge;
     if cleartext && shared.tls.is_none() {
         let wire = Wire::from(transport);
-        let begins = timeout_at(deadline, begins_with_preface(&wire, &mut input)).await;
+        let begins = begins_with_preface(&shared, &wire, &mut input);
+        let begins = timeout_at(deadline, begins).await;
         if begins.map_err(|_| io::ErrorKind::TimedOut)?? {
             protocol = Protocol::H2;
         }
@@ -119,7 +120,7 @@ fn chosen(shared: &Shared, agreed: Option<&[u8]>) -> Protocol {
 }
 
 /// Reads until it is clear whether the client begins as one that speaks HTTP/2 does.
-async fn begins_with_preface(wire: &Wire, input: &mut Buffer) -> io::Result<bool> {
+async fn begins_with_preface(shared: &Shared, wire: &Wire, input: &mut Buffer) -> io::Result<bool> {
     loop {
         let data = input.data();
         let known = data.len().min(PREFACE.len());
@@ -129,7 +130,13 @@ async fn begins_with_preface(wire: &Wire, input: &mut Buffer) -> io::Result<bool
         if known == PREFACE.len() {
             return Ok(true);
         }
-        if !wire.fill(input).await? {
+        let fill = wire.fill(input);
+        let more = if known == 0 {
+            shared.first_word(fill).await.unwrap_or(Ok(false))
+        } else {
+            fill.await
+        };
+        if !more? {
             return Ok(false);
         }
     }
@@ -147,19 +154,24 @@ async fn shake_hands(shared: &Shared, socket: Socket) -> io::Result<Hands> {
     let Some(acceptor) = &shared.tls else {
         return Ok(Hands::Plain(socket));
     };
+    let first = shared.first_word(first_byte(&socket)).await;
+    if first.ok_or(io::ErrorKind::TimedOut)?? != TLS_HANDSHAKE {
+        return Ok(Hands::Plain(socket));
+    }
+    let stream = Box::pin(acceptor.accept(socket)).await?;
+    Ok(Hands::Shaken(Box::new(stream)))
+}
+
+/// Waits for the first byte and leaves it where it is.
+async fn first_byte(socket: &Socket) -> io::Result<u8> {
     let mut first = [0];
     loop {
         let mut ready = socket.0.readable().await?;
         match ready.get_inner().peek(&mut first) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => break,
+            Ok(_) => return Ok(first[0]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
             Err(error) => return Err(error),
         }
     }
-    if first != [TLS_HANDSHAKE] {
-        return Ok(Hands::Plain(socket));
-    }
-    let stream = Box::pin(acceptor.accept(socket)).await?;
-    Ok(Hands::Shaken(Box::new(stream)))
 }

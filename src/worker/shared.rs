@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipnet::IpNet;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::admission::Gate;
@@ -28,6 +29,8 @@ use crate::sys::channel::Channel;
 use crate::sys::clock;
 use crate::sys::random::random;
 
+/// How long a client may take to see that its connection ends.
+pub(super) const LEAVE: Duration = Duration::from_secs(2);
 /// Value of the Server field.
 const SERVER: &str = "rgunicorn";
 
@@ -63,7 +66,8 @@ pub(super) struct Shared {
     pub(super) min_body_rate: Option<u64>,
     pub(super) room: Room,
     pub(super) heartbeat: Heartbeat,
-    pub(super) draining: Cell<bool>,
+    /// When the drain began.
+    draining: Cell<Option<Instant>>,
     /// Whether nobody accepts from the listeners after this worker.
     pub(super) last_to_listen: Cell<bool>,
     /// The longest queue of a listener.
@@ -114,7 +118,7 @@ impl Shared {
             min_body_rate: config.min_body_rate,
             room,
             heartbeat,
-            draining: Cell::new(false),
+            draining: Cell::new(None),
             last_to_listen: Cell::new(false),
             backlog: config.backlog,
             worn: Worn::after(
@@ -142,7 +146,32 @@ impl Shared {
 
     /// Whether a connection may be used again after its response.
     pub(super) fn keeps_connections(&self) -> bool {
-        !self.draining.get() && !self.keep_alive.is_zero() && self.room.keeps_connections()
+        !self.is_draining() && !self.keep_alive.is_zero() && self.room.keeps_connections()
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.get().is_some()
+    }
+
+    /// Waits for the first that a client says. During a drain that is no longer than a request takes
+    /// that is on its way already; then it is `None`.
+    pub(super) async fn first_word<T>(&self, word: impl Future<Output = T>) -> Option<T> {
+        let came = Instant::now();
+        let left = async {
+            let since = loop {
+                let drain = self.drain.notified();
+                match self.draining.get() {
+                    Some(since) => break since,
+                    None => drain.await,
+                }
+            };
+            tokio::time::sleep_until(since.max(came) + LEAVE).await;
+        };
+        tokio::select! {
+            biased;
+            said = word => Some(said),
+            () = left => None,
+        }
     }
 
     /// Takes connections from now on.
@@ -153,7 +182,7 @@ impl Shared {
     /// Takes no more connections; if nobody else does, whoever waits is taken still.
     pub(super) fn begin_drain(&self, last_to_listen: bool) {
         self.last_to_listen.set(last_to_listen);
-        self.draining.set(true);
+        self.draining.set(Some(Instant::now()));
         self.room.close(self.slot());
         self.drain.notify_waiters();
     }

@@ -2,6 +2,7 @@
 
 use nix::sys::signal::Signal;
 
+use crate::control::{controlled, worker};
 use crate::harness::{Client, Load, Server, Start, until};
 use crate::process::signal_process;
 
@@ -152,6 +153,24 @@ fn who_comes_before_a_stop_and_asks_after_it_has_begun_is_answered() {
     assert!(waiting.is_closed());
     holds_the_only_place.finish_echo();
     server.stopped();
+}
+
+#[test]
+fn who_connects_and_says_nothing_holds_up_no_stop() {
+    let connects_only = |start: Start| {
+        let settings = ["--head-timeout", "3600", "--graceful-timeout", "3600"];
+        let mut server = controlled(start.args(settings));
+        let mut silent = server.connect();
+        until("it is accepted", || worker(&server)["connections"] == 1);
+        server.signal(Signal::SIGTERM);
+        assert!(silent.is_closed());
+        server.stopped();
+    };
+    connects_only(Start::app("hello"));
+    connects_only(Start::app("hello").certificates(&["server"]));
+    for setting in ["--http2-cleartext=prior-knowledge", "--proxy-protocol=v1"] {
+        connects_only(Start::app("hello").args([setting]));
+    }
 }
 
 #[test]

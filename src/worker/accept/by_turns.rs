@@ -27,7 +27,7 @@ pub(super) async fn run(
     };
     loop {
         let drain = shared.drain.notified();
-        if shared.draining.get() {
+        if shared.is_draining() {
             return Ok(turns.listeners);
         }
         let rang = tokio::select! {

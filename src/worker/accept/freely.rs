@@ -31,7 +31,7 @@ async fn one(shared: Rc<Shared>, listener: Listener) -> io::Result<Listener> {
     let listener = watch(listener)?;
     // Whether the worker has waited since it last tried.
     let mut woken = true;
-    while !shared.draining.get() {
+    while !shared.is_draining() {
         let changed = shared.room.changed.notified();
         if !shared.room.is_there() {
             changed.await;

@@ -12,6 +12,7 @@ use bytes::BytesMut;
 use http::{Method, StatusCode};
 use incoming::Incoming;
 use outgoing::Outgoing;
+use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Outcome, answer};
 use super::buffer::Buffer;
@@ -217,13 +218,18 @@ impl Connection {
         if let Some(head) = self.scan(&mut scanner)? {
             return Ok(head);
         }
-        if self.input.data().is_empty() && !first {
-            self.idle().await?;
+        let mut deadline = Instant::now() + self.shared.head_timeout;
+        if self.input.data().is_empty() {
+            if first {
+                self.first_word(deadline).await?;
+            } else {
+                self.idle().await?;
+                deadline = Instant::now() + self.shared.head_timeout;
+            }
             if let Some(head) = self.scan(&mut scanner)? {
                 return Ok(head);
             }
         }
-        let deadline = self.shared.head_timeout;
         let rest = async {
             loop {
                 match self.wire.fill(&mut self.input).await {
@@ -235,12 +241,8 @@ impl Connection {
                 }
             }
         };
-        match tokio::time::timeout(deadline, rest).await {
-            Ok(result) => result,
-            // A client that sent nothing at all has not asked for an answer.
-            Err(_) if self.input.data().is_empty() => Err(NoRequest::Silence),
-            Err(_) => Err(NoRequest::Late),
-        }
+        let head = timeout_at(deadline, rest).await;
+        head.unwrap_or(Err(NoRequest::Late))
     }
 
     fn scan(&mut self, scanner: &mut HeadScanner) -> Result<Option<Head>, NoRequest> {
@@ -254,6 +256,16 @@ impl Connection {
             self.input.consume(used);
             head
         }))
+    }
+
+    /// Waits for the first bytes of the first request. A client that sends none has not asked for an
+    /// answer.
+    async fn first_word(&mut self, deadline: Instant) -> Result<(), NoRequest> {
+        let word = timeout_at(deadline, self.wire.fill(&mut self.input));
+        match self.shared.first_word(word).await {
+            Some(Ok(Ok(true))) => Ok(()),
+            Some(Ok(Ok(false) | Err(_)) | Err(_)) | None => Err(NoRequest::Silence),
+        }
     }
 
     /// Waits for the first bytes of a further request, as long as keep-alive allows.

@@ -23,7 +23,7 @@ use super::answer::{Outcome, answer};
 use super::client::Client;
 use super::connection::Begun;
 use super::record::Record;
-use super::shared::{Counted, Shared};
+use super::shared::{Counted, LEAVE, Shared};
 use super::side::{self, Outgoing as _};
 use super::socket::Rewound;
 use super::wire::STALLED;
@@ -41,8 +41,6 @@ const SEND_BUFFER: usize = 64 << 10;
 const TAKEN_BACK_MAX: u32 = 100;
 /// A request that is taken back later than this was meant.
 const RAPID: Duration = Duration::from_secs(1);
-/// How long a client may take to see that the connection ends.
-const LEAVE: Duration = Duration::from_secs(2);
 
 /// What the streams of a connection tell it.
 struct Streams {
@@ -153,7 +151,7 @@ async fn run(
     loop {
         let drain = shared.drain.notified();
         let is_last = has_asked && !shared.keeps_connections();
-        if leaving.is_none() && (shared.draining.get() || is_last) {
+        if leaving.is_none() && (shared.is_draining() || is_last) {
             leaving = Some(Instant::now());
             connection.graceful_shutdown();
         }
