@@ -14,6 +14,10 @@ use crate::http::head::Framing;
 use crate::http::refusal::Refusal;
 use crate::http::response::{BodyLength, ResponseError};
 
+/// Output that is worth a write of its own, in bytes: less is held back until more comes, so that a
+/// small response leaves at once, or not at all if its app fails.
+pub(super) const WRITE_BYTES: usize = 16 << 10;
+
 /// A request, but for its body.
 pub(super) struct Request {
     /// Its method, target, version and fields.

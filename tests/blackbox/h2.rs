@@ -133,21 +133,25 @@ fn errors_have_the_same_answers_as_in_http_1() {
 }
 
 #[test]
-fn a_response_that_breaks_off_is_reset() {
+fn an_app_that_fails_early_has_a_status_and_one_that_fails_late_is_reset() {
     for name in ["wasi-trap-after", "wasi-unfinished"] {
         let server = cleartext(Start::app(name));
         in_loop(async {
             let client = H2::connect(&server).await;
             for _ in 0..2 {
-                let error = client.ask(request("GET", "/")).await.unwrap_err();
-                assert_eq!(
-                    error.reason(),
-                    Some(Reason::INTERNAL_ERROR),
-                    "{name}: {error}"
-                );
+                client.get("/").await.is_own(500);
             }
         });
     }
+    let server = cleartext(Start::app("wasi-large").args(["--response-body-limit=100000"]));
+    in_loop(async {
+        let client = H2::connect(&server).await;
+        let large = || request("GET", "/large?bytes=200000");
+        for _ in 0..2 {
+            let error = client.ask(large()).await.unwrap_err();
+            assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR), "{error}");
+        }
+    });
 }
 
 #[test]

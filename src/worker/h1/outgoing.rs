@@ -10,11 +10,8 @@ use crate::http::head::Version;
 use crate::http::response::{BodyLength, CONTINUE, ResponseError, ResponseHead};
 use crate::http::response_body::BodyEncoder;
 use crate::worker::shared::Shared;
-use crate::worker::side::{self, Unsent};
+use crate::worker::side::{self, Unsent, WRITE_BYTES};
 use crate::worker::wire::Wire;
-
-/// Output that is worth a write of its own, in bytes.
-const WRITE_BYTES: usize = 16 << 10;
 
 /// See [`side::Outgoing`].
 pub(super) struct Outgoing<'a> {

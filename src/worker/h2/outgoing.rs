@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::{Response, StatusCode};
@@ -14,7 +14,7 @@ use crate::http::head::Version;
 use crate::http::response::{BodyLength, ResponseError, ResponseHead};
 use crate::http::response_body::BodyEncoder;
 use crate::worker::shared::Shared;
-use crate::worker::side::{self, Unsent};
+use crate::worker::side::{self, Unsent, WRITE_BYTES};
 use crate::worker::wire::in_time;
 
 /// See [`side::Outgoing`].
@@ -23,8 +23,9 @@ pub(super) struct Outgoing {
     respond: SendResponse<Bytes>,
     /// Whether the request was HEAD.
     head_request: bool,
-    /// A head that is held back.
+    /// A head that is held back, and what is held back of the body.
     head: Option<Response<()>>,
+    output: BytesMut,
     body: Option<SendStream<Bytes>>,
     encoder: Option<BodyEncoder>,
     has_ended: bool,
@@ -41,6 +42,7 @@ impl Outgoing {
             respond,
             head_request,
             head: None,
+            output: BytesMut::new(),
             body: None,
             encoder: None,
             has_ended: false,
@@ -64,13 +66,21 @@ impl Outgoing {
         Ok(())
     }
 
-    fn send_end(&mut self) -> io::Result<()> {
+    async fn send_end(&mut self) -> io::Result<()> {
+        if !self.output.is_empty() {
+            return self.send_output(true).await;
+        }
         self.send_head(true)?;
         if let Some(body) = self.body.as_mut().filter(|_| !self.has_ended) {
             body.send_data(Bytes::new(), true).map_err(lost)?;
             self.has_ended = true;
         }
         Ok(())
+    }
+
+    async fn send_output(&mut self, is_last: bool) -> io::Result<()> {
+        let output = self.output.split().freeze();
+        self.send(output, is_last).await
     }
 
     /// Sends a piece as the client has room for it.
@@ -122,9 +132,17 @@ impl side::Outgoing for Outgoing {
 
     async fn data(&mut self, data: Bytes) -> Result<(), Unsent> {
         let encoder = self.encoder.as_mut().ok_or(ResponseError::BodyEnded)?;
-        let is_sent = encoder.encode(data.len())?.send();
+        if !encoder.encode(data.len())?.send() {
+            return Ok(());
+        }
         let is_last = encoder.remaining() == Some(0);
-        if is_sent {
+        if data.len() < WRITE_BYTES {
+            self.output.extend_from_slice(&data);
+            if self.output.len() >= WRITE_BYTES {
+                self.send_output(is_last).await?;
+            }
+        } else {
+            self.send_output(false).await?;
             self.send(data, is_last).await?;
         }
         Ok(())
@@ -133,15 +151,15 @@ impl side::Outgoing for Outgoing {
     async fn end(&mut self) -> Result<(), Unsent> {
         let encoder = self.encoder.as_mut().ok_or(ResponseError::BodyEnded)?;
         encoder.finish()?;
-        Ok(self.send_end()?)
+        Ok(self.send_end().await?)
     }
 
     fn holds_back(&self) -> bool {
-        self.head.is_some()
+        self.head.is_some() || !self.output.is_empty()
     }
 
     async fn flush(&mut self) -> io::Result<()> {
-        self.send_head(false)
+        self.send_output(false).await
     }
 
     fn has_begun(&self) -> bool {
@@ -170,6 +188,8 @@ impl side::Outgoing for Outgoing {
             server: self.shared.server,
         };
         let (response, text) = page.response();
+        // What there is of an app's response was not sent.
+        self.output.clear();
         self.head = Some(response);
         // A client that is gone needs no answer.
         let _ = self.send_head(text.is_empty());
