@@ -93,6 +93,10 @@ pub enum Reason {
     QueueFull,
     /// The worker had no instance left.
     NoInstance,
+    /// The worker had no memory left for the body.
+    BodyMemory,
+    /// The client was slow, and others needed what its request held.
+    SlowClient,
     /// The client went away, or stopped to take the response.
     ClientGone,
     /// The app's time limit was reached.
@@ -119,7 +123,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Malformed,
         Self::HeadTimeout,
         Self::NoApp,
@@ -127,6 +131,8 @@ impl Reason {
         Self::BodyTooLarge,
         Self::QueueFull,
         Self::NoInstance,
+        Self::BodyMemory,
+        Self::SlowClient,
         Self::ClientGone,
         Self::Timeout,
         Self::CpuTimeout,
@@ -151,6 +157,8 @@ impl Reason {
             Self::BodyTooLarge => "body-too-large",
             Self::QueueFull => "queue-full",
             Self::NoInstance => "no-instance",
+            Self::BodyMemory => "body-memory",
+            Self::SlowClient => "slow-client",
             Self::ClientGone => "client-gone",
             Self::Timeout => "timeout",
             Self::CpuTimeout => "cpu-timeout",

@@ -234,6 +234,18 @@ pub enum Problem {
         "needs ca-certs: a file of the authorities that clients' certificates are checked with"
     )]
     NoAuthorities,
+    /// Bodies that apps take whole would not fit in the memory for bodies.
+    #[error(
+        "too little: {app} takes bodies of up to {buffered} bytes (buffered-body-limit), so it must be {least} bytes or more"
+    )]
+    BodyMemory {
+        /// The app with the longest.
+        app: String,
+        /// How long they may be, in bytes.
+        buffered: u64,
+        /// How much memory is needed, in bytes.
+        least: u64,
+    },
     /// There is nothing to serve.
     #[error(
         "no app to serve: name a component (rgunicorn serve app.wasm), or a settings file with \

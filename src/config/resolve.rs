@@ -74,6 +74,7 @@ impl Resolver<'_> {
         };
         self.routes_are_distinct(&config.apps);
         self.tls_is_whole(&config);
+        self.bodies_fit(&config);
         config
     }
 
@@ -164,6 +165,26 @@ impl Resolver<'_> {
         }
         if tls.cert_reqs != CertReqs::None && tls.ca_certs.is_none() {
             self.wrong_server_setting(config, "cert-reqs", Problem::NoAuthorities);
+        }
+    }
+
+    /// Long bodies leave room for others.
+    fn bodies_fit(&mut self, config: &Config) {
+        let longest = config
+            .apps
+            .iter()
+            .max_by_key(|app| app.limits.buffered_body);
+        let Some(app) = longest else { return };
+        let buffered = app.limits.buffered_body;
+        let least = buffered.saturating_mul(2);
+        if config.body_memory < least {
+            let app = app.name.clone();
+            let problem = Problem::BodyMemory {
+                app,
+                buffered,
+                least,
+            };
+            self.wrong_server_setting(config, "body-memory", problem);
         }
     }
 

@@ -160,8 +160,10 @@ pub struct Config {
     pub reload_extra_files: Vec<PathBuf>,
     /// Time that a client has to send a whole request head.
     pub head_timeout: Duration,
-    /// Bytes of a request's body in a second, at least, or `None` if it may be slow.
+    /// Bytes of a body in a second, at least, or `None` if it may be slow.
     pub min_body_rate: Option<u64>,
+    /// Memory of one worker for bodies that wait for their clients, in bytes.
+    pub body_memory: u64,
     /// Longest request line in bytes.
     pub limit_request_line: u32,
     /// Most header fields of a request.
@@ -253,6 +255,8 @@ pub struct AppLimits {
     pub request_body: Option<u64>,
     /// Request body in bytes of a component whose world takes the whole body at once.
     pub buffered_body: u64,
+    /// Bytes of a request's body that are waited for before an instance is made for it.
+    pub read_ahead: u64,
     /// Response body in bytes, or `None` for no limit.
     pub response_body: Option<u64>,
     /// Requests that one worker runs at the same time.
@@ -302,6 +306,7 @@ impl Config {
             reload_extra_files: Vec::new(),
             head_timeout: Duration::ZERO,
             min_body_rate: None,
+            body_memory: 0,
             limit_request_line: 0,
             limit_request_fields: 0,
             limit_request_field_size: 0,
@@ -357,6 +362,7 @@ impl AppLimits {
             memory: 0,
             request_body: None,
             buffered_body: 0,
+            read_ahead: 0,
             response_body: None,
             requests_in_flight: 0,
             request_queue: 0,

@@ -177,6 +177,7 @@ fn the_defaults() {
         reload_extra_files: Vec::new(),
         head_timeout: Duration::from_secs(10),
         min_body_rate: Some(240),
+        body_memory: 128 << 20,
         limit_request_line: 4094,
         limit_request_fields: 100,
         limit_request_field_size: 8190,
@@ -187,10 +188,7 @@ fn the_defaults() {
         log_level: LogLevel::Info,
         error_logfile: None,
         access_logfile: None,
-        access_logformat: Format::parse(
-            r#"%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s""#,
-        )
-        .unwrap(),
+        access_logformat: logformat_by_default(),
         log_syslog: false,
         log_syslog_to: SyslogTo::Unix("/dev/log".into()),
         log_syslog_prefix: "rgunicorn".into(),
@@ -211,6 +209,10 @@ fn the_defaults() {
     };
     assert_eq!(config, expect);
     reads_back(config);
+}
+
+fn logformat_by_default() -> Format {
+    Format::parse(r#"%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s""#).unwrap()
 }
 
 fn tls_by_default() -> Tls {
@@ -268,6 +270,7 @@ fn only_app_by_default(origins: resolved::Origins) -> App {
             memory: 256 << 20,
             request_body: Some(100 << 20),
             buffered_body: 8 << 20,
+            read_ahead: 64 << 10,
             response_body: None,
             requests_in_flight: 64,
             request_queue: 1024,
@@ -511,6 +514,7 @@ fn an_app_is_described_by_the_table() {
         ("memory-limit", "64KiB"),
         ("request-body-limit", "100MiB"),
         ("buffered-body-limit", "8MiB"),
+        ("request-read-ahead", "64KiB"),
         ("response-body-limit", "0"),
         ("requests-in-flight", "64"),
         ("request-queue", "1024"),

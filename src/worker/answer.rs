@@ -1,34 +1,28 @@
 //! Defines how one request is answered, whatever protocol it came by: routed, admitted, run in a
 //! guest, and its response sent while the guest still makes it.
 
-use std::future::{Future, poll_fn};
+use std::fmt;
 use std::io;
-use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, StatusCode};
-use http_body::Body;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::client::Client;
-use super::pump::{Chunks, Pump};
+use super::patience::Pace;
+use super::pump::{Ahead, Chunks, Pump};
 use super::record::{Record, reason};
+use super::respond::{Over, respond, unless_gone};
 use super::shared::{InFlight, Served, Shared};
-use super::side::{Broken, Incoming, Outgoing, Request, Unsent};
+use super::side::{Broken, Incoming, Outgoing, Request};
 use crate::access::Reason;
-use crate::host::{Exchange, Failure, RequestBody, ResponseBody};
+use crate::host::{Exchange, Failure, RequestBody};
 use crate::http::head::Framing;
 use crate::http::refusal::Refusal;
-use crate::http::response::{BodyLength, ResponseError};
 
-/// A body up to this size is waited for before an instance is made, so that a slow client holds
-/// none. In bytes.
-const SMALL_BODY_BYTES: u64 = 64 << 10;
 /// Seconds after which a client that was turned away may try again.
 const RETRY_AFTER: u64 = 1;
 /// Stands in for a deadline where the app has none.
@@ -50,6 +44,16 @@ struct Asked {
     served: Rc<Served>,
     method: Method,
     target: PathAndQuery,
+    /// What its app may take.
+    time: Duration,
+}
+
+/// A request that a guest answers.
+struct Running {
+    asked: Asked,
+    exchange: Exchange,
+    pace: Rc<Pace>,
+    /// When the guest's time is up, but for the time that the client takes.
     deadline: Instant,
 }
 
@@ -69,52 +73,6 @@ impl TurnedAway {
             retry_after: None,
         }
     }
-}
-
-/// Why there is no whole response.
-enum Over {
-    /// The client or the network.
-    Lost(io::Error),
-    /// The guest.
-    Failed(Failure),
-    /// The request did not come to its end.
-    Broken(Broken),
-    /// The time is up.
-    Late,
-}
-
-impl From<Failure> for Over {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-impl From<io::Error> for Over {
-    fn from(error: io::Error) -> Self {
-        Self::Lost(error)
-    }
-}
-
-impl From<Unsent> for Over {
-    fn from(unsent: Unsent) -> Self {
-        match unsent {
-            Unsent::Lost(error) => Self::Lost(error),
-            Unsent::Bad(error) => Self::Failed(bad(error)),
-        }
-    }
-}
-
-/// What an app did wrong that made a response none.
-fn bad(error: ResponseError) -> Failure {
-    Failure::BadResponse(match error {
-        ResponseError::BodyTooLong { .. } => "it is longer than its Content-Length",
-        ResponseError::BodyTooShort { .. } => "it is shorter than its Content-Length",
-        ResponseError::BodyEnded => "it goes on after its end",
-        ResponseError::Status(_)
-        | ResponseError::ContentLength
-        | ResponseError::LengthMismatch { .. }
-        | ResponseError::HeadTooLarge => "its head cannot be sent",
-    })
 }
 
 /// Answers one request, and says in its record what came of it. Fails when the client can no longer
@@ -144,12 +102,15 @@ pub(super) async fn answer(
     {
         return explain(&asked, Over::Lost(error), outgoing, record);
     }
-    let mut pump = Pump::new(incoming, limit, shared.min_body_rate);
-    let (body, chunks) = match body(&asked, request.framing, &mut pump).await {
+    let pace = Rc::default();
+    let mut pump = Pump::new(incoming, limit, shared, &pace);
+    let (body, chunks) = match body(shared, &asked, request.framing, &mut pump).await {
         Ok(body) => body,
         Err(over) => return explain(&asked, over, outgoing, record),
     };
-    let turn = timeout_at(asked.deadline, asked.served.gate.enter());
+    let gate = &asked.served.gate;
+    let deadline = Instant::now() + asked.time;
+    let turn = timeout_at(deadline, gate.enter(&shared.waiting));
     // Who has gone away must not hold a place in the queue.
     let turn = match record.in_queue(unless_gone(outgoing, turn)).await {
         Ok(turn) => turn,
@@ -172,9 +133,15 @@ pub(super) async fn answer(
     record.enter(shared, &asked.served, (&request, &target), true);
     let in_flight = InFlight::new(shared, record.place());
     let request = http::Request::from_parts(request.parts, body);
-    let held = (permit, in_flight);
+    let held = (permit, in_flight, pace.hold_instance(gate.id()));
     let exchange = asked.served.app.answer(request, held, record.usage());
-    converse(shared, asked, exchange, (pump, chunks), (outgoing, record)).await
+    let running = Running {
+        asked,
+        exchange,
+        pace,
+        deadline,
+    };
+    converse(shared, running, (pump, chunks), (outgoing, record)).await
 }
 
 /// Puts what is known of the client into its request.
@@ -203,7 +170,7 @@ fn find(shared: &Shared, request: &Request) -> Result<(Asked, Option<u64>), Turn
         return Err(TurnedAway::new(status, Reason::BodyTooLarge));
     }
     let asked = Asked {
-        deadline: Instant::now() + served.limits.timeout.unwrap_or(FOR_EVER),
+        time: served.limits.timeout.unwrap_or(FOR_EVER),
         method: request.parts.method.clone(),
         target,
         served,
@@ -223,52 +190,68 @@ fn turn_away(
     Outcome::TurnedAway
 }
 
-/// The body as the guest will read it. A small one is waited for, and so is any that the guest
-/// takes whole.
+/// The body as the guest will read it. Its beginning is waited for, so that a client that has only
+/// begun to send takes no instance from others; all of it is, if the guest takes it whole.
 async fn body(
+    shared: &Shared,
     asked: &Asked,
     framing: Framing,
     pump: &mut Pump<'_, impl Incoming>,
 ) -> Result<(RequestBody, Option<Chunks>), Over> {
-    let (left, small) = match framing {
-        Framing::None => (Some(0), true),
-        Framing::Length(length) => (Some(length), length <= SMALL_BODY_BYTES),
-        Framing::Chunked => (None, false),
+    let left = match framing {
+        Framing::None => Some(0),
+        Framing::Length(length) => Some(length),
+        Framing::Chunked => None,
     };
-    if !small && !asked.served.app.wants_whole_body() {
-        let (sender, chunks) = mpsc::channel(1);
-        return Ok((RequestBody::Streamed { chunks, left }, Some(sender)));
+    let most = asked.served.limits.read_ahead;
+    let takes_all = asked.served.app.wants_whole_body() || left.is_some_and(|left| left <= most);
+    let ahead = pump.ahead(if takes_all { u64::MAX } else { most });
+    let ahead = match shared.min_body_rate {
+        Some(_) => ahead.await,
+        None => timeout(asked.time, ahead)
+            .await
+            .unwrap_or(Err(Broken::Late)),
+    };
+    let Ahead { bytes, is_whole } = ahead.map_err(Over::Broken)?;
+    if is_whole {
+        return Ok((RequestBody::whole(bytes), None));
     }
-    if !framing.has_content() {
-        return Ok((RequestBody::whole(Bytes::new()), None));
+    let (sender, chunks) = mpsc::channel(1);
+    if !bytes.is_empty() {
+        // There is room for one.
+        let _ = sender.try_send(Ok(bytes));
     }
-    match timeout_at(asked.deadline, pump.whole()).await {
-        Ok(Ok(bytes)) => Ok((RequestBody::whole(bytes), None)),
-        Ok(Err(broken)) => Err(Over::Broken(broken)),
-        Err(_) => Err(Over::Broken(Broken::Late)),
-    }
+    Ok((RequestBody::Streamed { chunks, left }, Some(sender)))
 }
 
 /// Runs the guest, lets its request body in and its response out, until all of it is done, the
 /// client is gone or the time is up.
 async fn converse(
     shared: &Rc<Shared>,
-    asked: Asked,
-    mut exchange: Exchange,
+    mut running: Running,
     (mut pump, chunks): (Pump<'_, impl Incoming>, Option<Chunks>),
     (outgoing, record): (&mut impl Outgoing, &mut Record),
 ) -> io::Result<Outcome> {
+    let Running { pace, deadline, .. } = &running;
+    let (pace, deadline) = (Rc::clone(pace), *deadline);
+    let limit = running.asked.served.limits.response_body;
+    let response = respond(
+        (shared, &pace),
+        &mut running.exchange,
+        limit,
+        (outgoing, record),
+    );
     let over = tokio::select! {
         biased;
-        result = respond(shared, &asked, &mut exchange, (outgoing, record)) => result.err(),
+        result = response => result.err(),
         broken = pump.run(chunks) => Some(Over::Broken(broken)),
-        () = tokio::time::sleep_until(asked.deadline) => Some(Over::Late),
+        () = pace.time_is_up(deadline) => Some(Over::Late),
     };
     match over {
-        Some(over) => explain(&asked, over, outgoing, record),
+        Some(over) => explain(&running.asked, over, outgoing, record),
         None => {
             record.done();
-            finish(shared, exchange, &asked);
+            finish(shared, running);
             Ok(Outcome::Responded)
         }
     }
@@ -316,6 +299,17 @@ fn explain(
                     TurnedAway::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::BodyTooLarge)
                 }
                 Broken::Late => TurnedAway::new(StatusCode::REQUEST_TIMEOUT, Reason::BodyTimeout),
+                Broken::MadeWay => {
+                    tracing::warn!(app, "{method} {target}: the client is slow and others wait");
+                    TurnedAway::new(StatusCode::REQUEST_TIMEOUT, Reason::SlowClient)
+                }
+                Broken::NoRoom => {
+                    tracing::warn!(app, "{method} {target}: no body-memory is left");
+                    TurnedAway {
+                        retry_after: Some(RETRY_AFTER),
+                        ..TurnedAway::new(StatusCode::SERVICE_UNAVAILABLE, Reason::BodyMemory)
+                    }
+                }
             }
         }
     };
@@ -327,92 +321,28 @@ fn explain(
 }
 
 /// A guest may work on after its response; it does so beside the connection, within its deadline.
-fn finish(shared: &Rc<Shared>, mut exchange: Exchange, asked: &Asked) {
+fn finish(shared: &Rc<Shared>, running: Running) {
+    let Running {
+        asked,
+        mut exchange,
+        pace,
+        deadline,
+    } = running;
     if exchange.is_finished() {
         return;
     }
-    let (app, deadline) = (Rc::clone(&asked.served), asked.deadline);
+    let deadline = pace.deadline(deadline);
     let shared = Rc::clone(shared);
     tokio::task::spawn_local(async move {
+        let app = &asked.served.name;
         match timeout_at(deadline, shared.at_work(exchange.finish())).await {
             Ok(Ok(())) => {}
-            Ok(Err(failure)) => tracing::warn!(app = app.name, "after the response: {failure}"),
-            Err(_) => tracing::warn!(app = app.name, "after the response: time limit reached"),
+            Ok(Err(failure)) => after_response(app, &failure),
+            Err(_) => after_response(app, &"time limit reached"),
         }
     });
 }
 
-/// Sends the guest's response as it is made.
-async fn respond(
-    shared: &Shared,
-    asked: &Asked,
-    exchange: &mut Exchange,
-    (outgoing, record): (&mut impl Outgoing, &mut Record),
-) -> Result<(), Over> {
-    let response = record.at_work(shared, exchange.head());
-    let response = unless_gone(outgoing, response).await??;
-    let (head, mut body) = response.into_parts();
-    outgoing.head(&head, length(&body)).map_err(|error| {
-        tracing::debug!("the response cannot be sent: {error}");
-        bad(error)
-    })?;
-    record.respond(&head);
-    let mut left = asked.served.limits.response_body.unwrap_or(u64::MAX);
-    loop {
-        let frame = record.at_work(shared, exchange.frame(&mut body));
-        let frame = if outgoing.holds_back() {
-            match at_once(frame).await {
-                Some(frame) => frame,
-                None => {
-                    outgoing.flush().await?;
-                    continue;
-                }
-            }
-        } else {
-            unless_gone(outgoing, frame).await?
-        };
-        let Some(frame) = frame else { break };
-        // Trailers are not passed on.
-        let data = frame?.into_data().unwrap_or_default();
-        left = left
-            .checked_sub(data.len() as u64)
-            .ok_or(Failure::BadResponse(
-                "it is longer than response-body-limit",
-            ))?;
-        let bytes = data.len();
-        outgoing.data(data).await?;
-        record.sent(bytes);
-    }
-    Ok(outgoing.end().await?)
-}
-
-/// Lets the guest work while the client is there.
-async fn unless_gone<T>(
-    outgoing: &mut impl Outgoing,
-    guest: impl Future<Output = T>,
-) -> io::Result<T> {
-    tokio::select! {
-        biased;
-        made = guest => Ok(made),
-        error = outgoing.gone() => Err(error),
-    }
-}
-
-fn length(body: &ResponseBody) -> BodyLength {
-    if body.is_end_stream() {
-        return BodyLength::None;
-    }
-    body.size_hint()
-        .exact()
-        .map_or(BodyLength::Unknown, BodyLength::Known)
-}
-
-/// The value of a future if it has one now.
-async fn at_once<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(value) => Poll::Ready(Some(value)),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
+fn after_response(app: &str, why: &dyn fmt::Display) {
+    tracing::warn!(app, "after the response: {why}");
 }

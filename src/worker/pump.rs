@@ -1,46 +1,32 @@
 //! Defines how a request's body gets from the client to the guest: whole, or chunk by chunk while the
 //! guest runs, and never more of it than the app's limit, nor slower than is allowed.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
 use wasmtime_wasi_http::Error as WasiError;
 
+use super::memory::Kept;
+use super::patience::{Ended, Needed, Pace, Patience};
+use super::shared::Shared;
 use super::side::{Broken, Incoming};
 
 /// Where the chunks of a body go that arrives while the guest runs.
 pub(super) type Chunks = mpsc::Sender<Result<Bytes, WasiError>>;
 
-/// How long a body may keep us waiting before its rate counts.
-const GRACE: Duration = Duration::from_secs(5);
+/// How often memory is asked for again, and for how long.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+const ASK_TIMES: u32 = 20;
 
-/// How long a body may still keep us waiting: what comes of it earns more time.
-struct Patience {
-    /// Bytes in a second; none if there is time enough.
-    rate: Option<u64>,
-    left: Duration,
-}
-
-impl Patience {
-    fn new(rate: Option<u64>) -> Self {
-        Self { rate, left: GRACE }
-    }
-
-    /// The next piece, if it comes in time. Only the time of waiting for the client counts.
-    async fn next(&mut self, from: &mut impl Incoming) -> Result<Option<Bytes>, Broken> {
-        let Some(rate) = self.rate else {
-            return from.next().await;
-        };
-        let before = Instant::now();
-        let piece = timeout(self.left, from.next()).await;
-        let piece = piece.map_err(|_| Broken::Late)??;
-        let earned = piece.as_ref().map_or(0, Bytes::len) as f64 / rate as f64;
-        let left = self.left.saturating_sub(before.elapsed());
-        self.left = left.saturating_add(Duration::from_secs_f64(earned));
-        Ok(piece)
-    }
+/// What was read of a body before its guest is started.
+pub(super) struct Ahead {
+    pub(super) bytes: Bytes,
+    /// Whether that is all of it.
+    pub(super) is_whole: bool,
 }
 
 /// A body on its way to the guest.
@@ -48,48 +34,99 @@ pub(super) struct Pump<'a, I> {
     from: &'a mut I,
     /// Bytes that may still come.
     left: u64,
+    shared: &'a Shared,
+    pace: Rc<Pace>,
     patience: Patience,
+    /// For what is read ahead.
+    kept: Kept,
 }
 
 impl<'a, I: Incoming> Pump<'a, I> {
-    /// `limit` is in bytes, and `rate`, the least that is allowed, in bytes a second.
-    pub(super) fn new(from: &'a mut I, limit: Option<u64>, rate: Option<u64>) -> Self {
+    /// `limit` is in bytes.
+    pub(super) fn new(
+        from: &'a mut I,
+        limit: Option<u64>,
+        shared: &'a Shared,
+        pace: &Rc<Pace>,
+    ) -> Self {
         Self {
             from,
             left: limit.unwrap_or(u64::MAX),
-            patience: Patience::new(rate),
+            shared,
+            pace: Rc::clone(pace),
+            patience: Patience::new(shared.min_body_rate),
+            kept: Kept::new(&shared.memory, pace),
         }
     }
 
+    /// The next piece, if it comes in time. Only the time of waiting for the client counts.
     async fn next(&mut self) -> Result<Option<Bytes>, Broken> {
-        let piece = self.patience.next(self.from).await?;
+        let who = (&self.shared.waiting, &self.pace);
+        let piece = self.patience.wait(who, self.from.next()).await??;
         let length = piece.as_ref().map_or(0, Bytes::len);
+        self.patience.earn(length);
         let left = self.left.checked_sub(length as u64);
         self.left = left.ok_or(Broken::TooLarge)?;
         Ok(piece)
     }
 
-    /// The whole body.
-    pub(super) async fn whole(&mut self) -> Result<Bytes, Broken> {
-        let Some(first) = self.next().await? else {
-            return Ok(Bytes::new());
-        };
-        let Some(second) = self.next().await? else {
-            return Ok(first);
-        };
-        let mut body = BytesMut::from(first);
-        body.extend_from_slice(&second);
-        while let Some(piece) = self.next().await? {
-            body.extend_from_slice(&piece);
+    /// Reads until the end of the body, or until `most` bytes are there.
+    pub(super) async fn ahead(&mut self, most: u64) -> Result<Ahead, Broken> {
+        let mut first = Bytes::new();
+        // For what does not come in one piece.
+        let mut bytes = BytesMut::new();
+        while self.kept.bytes() < most {
+            let Some(piece) = self.next().await? else {
+                return Ok(Ahead::new(first, bytes, true));
+            };
+            self.keep(piece.len()).await?;
+            if first.is_empty() && bytes.is_empty() {
+                first = piece;
+                continue;
+            }
+            if bytes.is_empty() {
+                bytes.extend_from_slice(&std::mem::take(&mut first));
+            }
+            bytes.extend_from_slice(&piece);
         }
-        Ok(body.freeze())
+        Ok(Ahead::new(first, bytes, false))
+    }
+
+    /// Takes memory for what has come. If there is none, somebody slower makes way.
+    async fn keep(&mut self, bytes: usize) -> Result<(), Broken> {
+        for _ in 0..ASK_TIMES {
+            if self.kept.grow(bytes) {
+                return Ok(());
+            }
+            self.shared.waiting.make_way(Needed::Memory);
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+        Err(Broken::NoRoom)
+    }
+
+    /// The next piece; without one the guest cannot go on if it has read all that came before.
+    async fn next_for(&mut self, guest: &Option<Chunks>) -> Result<Option<Bytes>, Broken> {
+        let pace = Rc::clone(&self.pace);
+        let mut blocked = None;
+        let mut next = pin!(self.next());
+        poll_fn(|cx| {
+            let piece = next.as_mut().poll(cx);
+            let has_read_all = guest.as_ref().is_some_and(|open| open.capacity() > 0);
+            if piece.is_pending() && has_read_all && blocked.is_none() {
+                blocked = Some(pace.block());
+            }
+            piece
+        })
+        .await
     }
 
     /// Hands the body to the guest as it arrives, then watches the client. Returns only when the
     /// body breaks off or the client goes away.
     pub(super) async fn run(&mut self, mut guest: Option<Chunks>) -> Broken {
+        // What was read ahead is the guest's.
+        self.kept.clear();
         loop {
-            match self.next().await {
+            match self.next_for(&guest).await {
                 Ok(Some(piece)) => {
                     let Some(open) = &guest else { continue };
                     if open.send(Ok(piece)).await.is_err() {
@@ -119,9 +156,33 @@ impl<'a, I: Incoming> Pump<'a, I> {
     }
 }
 
+impl From<Ended> for Broken {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::TooSlow => Self::Late,
+            Ended::MadeWay => Self::MadeWay,
+        }
+    }
+}
+
+impl Ahead {
+    fn new(first: Bytes, more: BytesMut, is_whole: bool) -> Self {
+        Self {
+            bytes: if more.is_empty() {
+                first
+            } else {
+                more.freeze()
+            },
+            is_whole,
+        }
+    }
+}
+
 fn as_guest_sees(broken: &Broken) -> WasiError {
     match broken {
-        Broken::Gone | Broken::Late => WasiError::ConnectionTerminated,
+        Broken::Gone | Broken::Late | Broken::MadeWay | Broken::NoRoom => {
+            WasiError::ConnectionTerminated
+        }
         Broken::Refused(_) => WasiError::HttpProtocolError,
         Broken::TooLarge => WasiError::HttpRequestBodySize(None),
     }

@@ -12,6 +12,8 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::admission::Gate;
+use super::memory::Memory;
+use super::patience::Waiting;
 use super::record::{AccessLog, Place};
 use super::room::Room;
 use super::route::Routes;
@@ -62,7 +64,7 @@ pub(super) struct Shared {
     pub(super) proxy_protocol: Option<(Versions, Vec<IpNet>)>,
     pub(super) keep_alive: Duration,
     pub(super) head_timeout: Duration,
-    /// Bytes of a request's body in a second, at least.
+    /// Bytes of a body in a second, at least.
     pub(super) min_body_rate: Option<u64>,
     pub(super) room: Room,
     pub(super) heartbeat: Heartbeat,
@@ -81,6 +83,10 @@ pub(super) struct Shared {
     /// Told when there is a request in flight and there was none.
     busy: Notify,
     pub(super) requests: RefCell<Requests>,
+    /// Those that wait for their clients.
+    pub(super) waiting: Waiting,
+    /// For bodies that wait for their clients.
+    pub(super) memory: Rc<Memory>,
     pub(super) access_log: Option<AccessLog>,
     date: RefCell<(u64, [u8; DATE_BYTES])>,
 }
@@ -131,6 +137,8 @@ impl Shared {
             channel: Rc::clone(channel),
             busy: Notify::new(),
             requests: RefCell::default(),
+            waiting: Waiting::default(),
+            memory: Memory::new(config.body_memory),
             access_log,
             date: RefCell::new((0, imf_fixdate(0))),
         }

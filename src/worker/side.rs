@@ -49,6 +49,10 @@ pub(super) enum Broken {
     TooLarge,
     /// It took too long.
     Late,
+    /// It was slow, and others needed what its request held.
+    MadeWay,
+    /// There is no memory for it.
+    NoRoom,
 }
 
 impl From<io::Error> for Broken {

@@ -87,7 +87,7 @@ fn the_first_process_of_a_container_reaps_orphans() {
     let [shell] = container.children("sh ")[..] else {
         panic!("the shell is an orphan");
     };
-    let sleep = Process::children(shell)[0];
+    let sleep = until_some("it has a child", || Process::children(shell).pop());
     for orphan in [shell, sleep] {
         signal_process(orphan, Signal::SIGKILL);
         // One that nobody reaps would still be there.

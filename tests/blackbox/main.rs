@@ -35,6 +35,7 @@ mod reload;
 mod reload_failures;
 mod retirement;
 mod signals;
+mod slow;
 mod systemd;
 mod tenants;
 mod tls;

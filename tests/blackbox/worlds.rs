@@ -255,7 +255,7 @@ fn the_first_byte_leaves_before_the_last_is_made() {
 
 #[test]
 fn a_request_body_is_passed_on_while_it_arrives() {
-    let server = Start::app("echo").start();
+    let server = Start::app("echo").args(["--request-read-ahead=0"]).start();
     let mut client = server.connect();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
     assert_eq!(client.head().status, 200);
@@ -347,7 +347,8 @@ fn a_guest_that_does_not_read_its_body_can_answer() {
     let mut client = server.connect();
     client.post("/", pattern(200_000)).is(200, "ignored\n");
     let mut client = server.connect();
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nabc");
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
+    client.send(pattern(100_000));
     let response = client.response();
     response.is(200, "ignored\n");
     assert!(client.is_closed());

@@ -155,6 +155,19 @@ pub(super) static SETTINGS: &[Setting] = &[
     ),
     setting(
         Group::Limits,
+        "request-read-ahead",
+        "64KiB",
+        Scope::Both(Kind::Size {
+            at: |app| &mut app.limits.read_ahead,
+            range: 0..=64 * MIB,
+        }),
+        "Bytes of a request's body that are waited for before the app gets the request, so that a \
+         client that sends slowly takes no instance from others. A shorter body is waited for whole. \
+         0: for apps that talk with their clients while the request still comes. Apps that take the \
+         whole body at once have it whole in any case.",
+    ),
+    setting(
+        Group::Limits,
         "response-body-limit",
         "0",
         Scope::Both(Kind::Allowance {

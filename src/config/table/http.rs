@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::DAY;
+use super::{DAY, MIB, TIB};
 use crate::config::kind::Kind;
 use crate::config::setting::{Group, Scope, Setting, setting};
 
@@ -46,9 +46,24 @@ pub(super) static SETTINGS: &[Setting] = &[
             at: |config| &mut config.min_body_rate,
             range: 0..=1_000_000_000,
         }),
-        "Bytes of a request's body that a client must send in a second, on average and beyond the \
-         first 5 seconds of waiting for it. A slower one gets 408, or is cut off if its response \
-         has begun. 0: it may take as long as the app's timeout allows.",
+        "Bytes of a body that a client must send or take in a second, on average and beyond the \
+         first 5 seconds of waiting for it. One that sends more slowly gets 408, or is cut off if \
+         its response has begun, as is one that takes its response more slowly. What was quick for a \
+         while may pause for up to 30 seconds. 0: it may be as slow as it likes; what is waited for \
+         before the app starts may take the app's timeout.",
+    ),
+    setting(
+        Group::Http,
+        "body-memory",
+        "128MiB",
+        Scope::Server(Kind::Size {
+            at: |config| &mut config.body_memory,
+            range: MIB..=TIB,
+        }),
+        "Memory of a worker for bodies that wait for their clients: those of requests before their \
+         apps get them, and those of responses that are taken slowly. When it is used up, whoever \
+         has kept the worker waiting for longest, and longer than 5 seconds, is cut off; if nobody \
+         has, a request with a body gets 503. It must be twice as much as buffered-body-limit.",
     ),
     setting(
         Group::Http,

@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 
 use super::tls::{Agreed, TlsSocket};
+use super::{READ_AHEAD, pattern};
 
 /// How long a client waits for a byte.
 const READ_PATIENCE: Duration = Duration::from_secs(60);
@@ -437,11 +438,18 @@ impl Client {
 
     /// Begins to ask the guest `echo`: the request is in flight until [`finish_echo`](Self::finish_echo).
     pub(crate) fn begin_echo(&mut self) {
-        self.send(
-            "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n",
-        );
+        let first = pattern(READ_AHEAD);
+        self.send("POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
+        self.send(format!("{READ_AHEAD:x}\r\n"));
+        self.send(&first);
+        self.send("\r\n");
         assert_eq!(self.head().status, 200);
-        assert_eq!(self.chunk().unwrap().unwrap(), b"first");
+        let mut echoed = Vec::new();
+        while echoed.len() < first.len() {
+            let chunk = self.chunk().expect("the response goes on");
+            echoed.extend(chunk.expect("the response goes on"));
+        }
+        assert_eq!(echoed, first);
     }
 
     /// Sends the end of such a request, and checks that the rest of the response is whole.

@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 
 use super::client::Head;
 use super::tls::server_name;
-use super::{Address, PATIENCE, Response, Server};
+use super::{Address, PATIENCE, READ_AHEAD, Response, Server, pattern};
 
 /// Runs what a test does with several things at once.
 pub(crate) fn in_loop<T>(what: impl Future<Output = T>) -> T {
@@ -112,14 +112,21 @@ impl H2 {
     pub(crate) async fn begin_echo(&self) -> Echo {
         let request = request("POST", "/").body(()).expect("it is a request");
         let (response, mut sender) = self.begin(request, true).await.expect("it can be asked");
-        send(&mut sender, Bytes::from_static(b"first"), false)
+        let first = pattern(READ_AHEAD);
+        send(&mut sender, first.clone().into(), false)
             .await
             .expect("it is taken");
         let response = response.await.expect("there is a response");
         assert_eq!(response.status(), 200);
         let mut body = response.into_body();
-        let piece = body.data().await.expect("there is a body");
-        assert_eq!(&piece.expect("it is whole")[..], b"first");
+        let mut echoed = Vec::new();
+        while echoed.len() < first.len() {
+            let piece = body.data().await.expect("the response goes on");
+            let piece = piece.expect("the response goes on");
+            body.flow_control().release_capacity(piece.len()).unwrap();
+            echoed.extend(piece);
+        }
+        assert_eq!(echoed, first);
         Echo { sender, body }
     }
 }

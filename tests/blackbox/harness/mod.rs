@@ -28,6 +28,10 @@ use std::time::{Duration, Instant};
 /// How long anything but a start may take before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The default of `request-read-ahead`: an app that takes bodies as they come gets its request when so
+/// much of one is there.
+pub(crate) const READ_AHEAD: usize = 64 << 10;
+
 /// Waits until something is so.
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     until_some(what, || is_so().then_some(()));

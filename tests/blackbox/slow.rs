@@ -1,0 +1,162 @@
+//! Tests of clients that are slow: what they may hold, and who makes way when others need it.
+
+use h2::client::Builder;
+
+use crate::access_log::{lines, logged};
+use crate::h2::cleartext;
+use crate::harness::h2::request;
+use crate::harness::{Client, H2, READ_AHEAD, Server, Start, in_loop, pattern, until};
+
+/// The only instance that an app of this server has.
+const ONE: &str = "--requests-in-flight=1";
+
+/// Sends a head and so much of a long body.
+fn begin_upload(server: &Server, length: usize, sent: usize) -> Client {
+    let mut client = server.connect();
+    client.send(format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
+    ));
+    client.send(pattern(sent));
+    client
+}
+
+#[test]
+fn a_body_that_only_begins_takes_no_instance() {
+    let settings = [ONE, "--min-body-rate=0", "--timeout=3600"];
+    let server = Start::app("wasi-sink").args(settings).start();
+    let mut chunked = server.connect();
+    chunked.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n");
+    let mut sized = begin_upload(&server, 1_000_000, READ_AHEAD - 1);
+    for _ in 0..3 {
+        assert_eq!(server.get("/").status(), 200);
+    }
+    chunked.send("0\r\n\r\n");
+    assert!(chunked.response().text().starts_with("1 "));
+    sized.send(vec![b'a'; 1_000_001 - READ_AHEAD]);
+    assert!(sized.response().text().starts_with("1000000 "));
+}
+
+#[test]
+fn a_chunk_that_is_none_is_refused_before_the_app_starts() {
+    let server = Start::app("echo").start();
+    let mut client = server.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nX\r\n");
+    client.response().is_own(400);
+}
+
+#[test]
+fn an_upload_that_rests_makes_way() {
+    let apps = "requests-in-flight = 1\n[apps.sink]\ncomponent = '{wasi-sink}'\n";
+    let server = logged("%(s)s %(m)s %(reason)s", apps).start();
+    let mut slow = begin_upload(&server, 1_000_000, 2 * READ_AHEAD);
+    assert_eq!(server.get("/").status(), 200);
+    slow.response().is_own(408);
+    server.wait_log(&[
+        " WARN ",
+        "the client is slow and others wait",
+        "app=\"sink\"",
+    ]);
+    let mut lines = lines(&server, 2);
+    lines.sort();
+    assert_eq!(lines, ["200 GET -", "408 POST slow-client"]);
+}
+
+#[test]
+fn a_download_that_rests_makes_way() {
+    let apps = "requests-in-flight = 1\n[apps.large]\ncomponent = '{wasi-large}'\n";
+    let server = logged("%(s)s %(reason)s", apps).start();
+    let mut slow = server.connect();
+    slow.send("GET /?bytes=90000000000 HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(slow.head().status, 200);
+    assert_eq!(server.get("/?bytes=1").status(), 200);
+    let mut lines = lines(&server, 2);
+    lines.sort();
+    assert_eq!(lines, ["200 -", "200 slow-client"]);
+}
+
+#[test]
+fn nobody_makes_way_for_nobody() {
+    let settings = ["--requests-in-flight=2", "--min-body-rate=0"];
+    let server = Start::app("wasi-sink").args(settings).start();
+    let mut slow = begin_upload(&server, 1_000_000, 2 * READ_AHEAD);
+    // Longer than anybody waits who has to make way.
+    Start::app("wasi-sleep")
+        .start()
+        .get("/?ms=7000")
+        .is(200, "slept 7000 ms\n");
+    assert_eq!(server.get("/").status(), 200);
+    slow.send(vec![b'a'; 1_000_000 - 2 * READ_AHEAD]);
+    assert!(slow.response().text().starts_with("1000000 "));
+}
+
+#[test]
+fn the_time_that_a_client_takes_is_not_its_apps() {
+    let apps = "timeout = 1\n[apps.sink]\ncomponent = '{wasi-sink}'\n\
+                [apps.large]\ncomponent = '{wasi-large}'\nroutes = ['/large']\n\
+                [apps.sleep]\ncomponent = '{wasi-sleep}'\nroutes = ['/sleep']\ntimeout = 60\n";
+    let server = Start::config(apps).start();
+    let mut upload = begin_upload(&server, 1_000_000, 2 * READ_AHEAD);
+    let mut download = server.connect();
+    download.send("GET /large?bytes=30000000&declare HTTP/1.1\r\nHost: a\r\n\r\n");
+    server.get("/sleep?ms=2500").is(200, "slept 2500 ms\n");
+    upload.send(vec![b'a'; 1_000_000 - 2 * READ_AHEAD]);
+    assert!(upload.response().text().starts_with("1000000 "));
+    assert_eq!(download.response().body.len(), 30_000_000);
+}
+
+#[test]
+fn a_guest_is_done_before_a_slow_client_has_its_response() {
+    let server = cleartext(Start::app("wasi-large").args([ONE, "--min-body-rate=0"]));
+    in_loop(async {
+        let mut settings = Builder::new();
+        settings.initial_window_size(1000);
+        let slow = H2::connect_as(&server, &settings).await;
+        let large = request("GET", "/?bytes=500000").body(()).unwrap();
+        let (response, _) = slow.begin(large, false).await.unwrap();
+        let mut body = response.await.unwrap().into_body();
+        // The only instance is free, though nothing was read yet.
+        let other = H2::connect(&server).await;
+        for _ in 0..3 {
+            assert_eq!(other.get("/?bytes=1").await.status(), 200);
+        }
+        let mut received = 0;
+        while let Some(piece) = body.data().await {
+            let piece = piece.expect("it is whole");
+            received += piece.len();
+            body.flow_control().release_capacity(piece.len()).unwrap();
+        }
+        assert_eq!(received, 500_000);
+    });
+}
+
+#[test]
+fn memory_for_bodies_is_bounded_and_the_slowest_makes_way() {
+    let apps = "body-memory = '1MiB'\nbuffered-body-limit = '512KiB'\n\
+                [apps.echo]\ncomponent = '{app-echo}'\n";
+    let server = logged("%(s)s %(reason)s", apps).start();
+    let long = 400_000;
+    let mut first = begin_upload(&server, long, long - 1);
+    // Answered after that has been read.
+    assert_eq!(server.connect().post("/", "short").status(), 200);
+    // There is not enough for a second one, but for short ones there is.
+    let mut second = begin_upload(&server, long, long - 1);
+    second.response().is_own(503);
+    assert_eq!(server.connect().post("/", "short").status(), 200);
+    // As soon as the first one has rested for long enough, the next one gets its memory.
+    until("a long body is taken", || {
+        server.connect().post("/", pattern(long)).status() == 200
+    });
+    first.response().is_own(408);
+    let text = crate::access_log::text(&server);
+    assert!(text.contains("503 body-memory\n"), "{text}");
+    assert!(text.contains("408 slow-client\n"), "{text}");
+}
+
+#[test]
+fn memory_for_bodies_holds_those_that_apps_take_whole() {
+    let settings = ["--buffered-body-limit=65MiB"];
+    let ended = Start::app("app-echo").args(settings).run();
+    assert_eq!(ended.code, Some(5), "{ended:?}");
+    let problem = "body-memory: too little: app-echo takes bodies of up to 68157440 bytes";
+    assert!(ended.line().contains(problem), "{ended:?}");
+}
