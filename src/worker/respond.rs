@@ -145,7 +145,7 @@ impl Response<'_> {
             if !outgoing.holds_back() {
                 return unless_gone(outgoing, making.make()).await?;
             }
-            if let Some(made) = at_once(pin!(making.make())).await {
+            if let Some(made) = at_once(making.make()).await {
                 return made;
             }
             self.let_out(0, async { Ok(outgoing.flush().await?) })

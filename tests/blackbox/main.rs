@@ -13,6 +13,7 @@ mod access_log;
 mod access_log_sinks;
 mod boot;
 mod configuration;
+mod connections;
 mod container;
 mod control;
 mod control_clients;

@@ -5,6 +5,7 @@ mod incoming;
 mod outgoing;
 
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,12 +13,14 @@ use bytes::BytesMut;
 use http::{Method, StatusCode};
 use incoming::Incoming;
 use outgoing::Outgoing;
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Outcome, answer};
 use super::buffer::Buffer;
 use super::client::Client;
 use super::connection::Begun;
+use super::patience::at_once;
 use super::record::Record;
 use super::shared::{Counted, Shared};
 use super::side::Request;
@@ -105,7 +108,7 @@ impl Connection {
         loop {
             // A worker that never runs out of connections is alive, though it never sleeps.
             self.shared.heartbeat.beat();
-            let next = match self.read_head(first).await {
+            let next = match self.next_head(first).await {
                 // In a box, or every idle connection had room for it.
                 Ok(head) => Box::pin(self.answer(head)).await?,
                 Err(NoRequest::Silence) => {
@@ -210,6 +213,19 @@ impl Connection {
             server: self.shared.server,
         };
         page.encode(&mut self.output);
+    }
+
+    /// Reads the next head. Whoever sends requests ahead does not keep the others of the worker waiting:
+    /// each of them is a turn of its own.
+    async fn next_head(&mut self, first: bool) -> Result<Head, NoRequest> {
+        let mut head = pin!(self.read_head(first));
+        let Some(head) = at_once(head.as_mut()).await else {
+            return head.await;
+        };
+        if !first {
+            yield_now().await;
+        }
+        head
     }
 
     /// Reads the next head. A connection may be idle before it; once it has begun it has a deadline.
