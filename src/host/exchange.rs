@@ -203,10 +203,10 @@ impl Exchange {
         .await
     }
 
-    /// Whether the guest has returned.
+    /// Whether the guest has returned, and there is nothing left to tell of how it did.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.guest.is_none()
+        self.guest.is_none() && self.failure.is_none()
     }
 
     /// Runs the guest as far as it gets now.

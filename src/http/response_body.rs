@@ -145,7 +145,8 @@ impl BodyEncoder {
         }
     }
 
-    /// Whether the head promises no content, so that the app's need not even be asked for.
+    /// Whether no content may follow the head (to HEAD, or with status 204, 205 or 304), so that the
+    /// app's need not even be asked for.
     pub fn is_forbidden(&self) -> bool {
         self.kind == Kind::Forbidden
     }

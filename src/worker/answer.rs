@@ -15,7 +15,7 @@ use super::client::Client;
 use super::patience::Pace;
 use super::pump::{Ahead, Chunks, Pump};
 use super::record::{Record, reason};
-use super::respond::{Over, respond, unless_gone};
+use super::respond::{Over, Sent, respond, unless_gone};
 use super::shared::{InFlight, Served, Shared};
 use super::side::{Broken, Incoming, Outgoing, Request};
 use crate::access::Reason;
@@ -241,17 +241,17 @@ async fn converse(
         limit,
         (outgoing, record),
     );
-    let over = tokio::select! {
+    let sent = tokio::select! {
         biased;
-        result = response => result.err(),
-        broken = pump.run(chunks) => Some(Over::Broken(broken)),
-        () = pace.time_is_up(deadline) => Some(Over::Late),
+        sent = response => sent,
+        broken = pump.run(chunks) => Err(Over::Broken(broken)),
+        () = pace.time_is_up(deadline) => Err(Over::Late),
     };
-    match over {
-        Some(over) => explain(&running.asked, over, outgoing, record),
-        None => {
+    match sent {
+        Err(over) => explain(&running.asked, over, outgoing, record),
+        Ok(sent) => {
             record.done();
-            finish(shared, running);
+            finish(shared, running, sent);
             Ok(Outcome::Responded)
         }
     }
@@ -321,7 +321,7 @@ fn explain(
 }
 
 /// A guest may work on after its response; it does so beside the connection, within its deadline.
-fn finish(shared: &Rc<Shared>, running: Running) {
+fn finish(shared: &Rc<Shared>, running: Running, sent: Sent) {
     let Running {
         asked,
         mut exchange,
@@ -337,6 +337,10 @@ fn finish(shared: &Rc<Shared>, running: Running) {
         let app = &asked.served.name;
         match timeout_at(deadline, shared.at_work(exchange.finish())).await {
             Ok(Ok(())) => {}
+            // Many guests take that for the end of all.
+            Ok(Err(failure @ Failure::Trap(_))) if sent == Sent::Head => {
+                tracing::debug!(app, "its body was not wanted: {failure}");
+            }
             Ok(Err(failure)) => after_response(app, &failure),
             Err(_) => after_response(app, &"time limit reached"),
         }

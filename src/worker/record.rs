@@ -133,7 +133,6 @@ struct Open {
     request_fields: Vec<Option<HeaderValue>>,
     response_fields: Vec<Option<HeaderValue>>,
     status: u16,
-    has_body: bool,
     body_bytes: u64,
     served: Option<Rc<Served>>,
     /// `Aborted` until it is known how the request ended.
@@ -254,11 +253,6 @@ impl Record {
     pub(super) fn respond(&mut self, head: &http::response::Parts) {
         let Some(open) = &mut self.open else { return };
         open.status = head.status.as_u16();
-        let has_none = matches!(
-            head.status,
-            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-        );
-        open.has_body = !has_none && !matches!(open.asked, Asked::Head(Method::HEAD, ..));
         open.response_fields = values(&open.log().response_fields, &head.headers);
         if let Some(place) = &self.place {
             place.change(|_, slot, place| slot.set_status(place, open.status));
@@ -267,7 +261,7 @@ impl Record {
 
     /// So much of the response's body was sent.
     pub(super) fn sent(&mut self, bytes: usize) {
-        if let Some(open) = self.open.as_mut().filter(|open| open.has_body) {
+        if let Some(open) = &mut self.open {
             open.body_bytes += bytes as u64;
         }
     }
@@ -322,7 +316,6 @@ impl Open {
             request_fields: Vec::new(),
             response_fields: Vec::new(),
             status: 0,
-            has_body: false,
             body_bytes: 0,
             served: None,
             reason: Some(Reason::Aborted),

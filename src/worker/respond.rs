@@ -21,6 +21,15 @@ use crate::http::response::{BodyLength, ResponseError};
 /// What a guest may make of its response ahead of its client, in bytes.
 const AHEAD_BYTES: u64 = 1 << 20;
 
+/// What became of the body that a guest made for its response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// All of it was taken.
+    Whole,
+    /// It was left, since the response has none: the guest finds nobody who takes it.
+    Head,
+}
+
 /// Why there is no whole response.
 pub(super) enum Over {
     /// The client or the network.
@@ -79,15 +88,21 @@ pub(super) async fn respond(
     exchange: &mut Exchange,
     limit: Option<u64>,
     (outgoing, record): (&mut impl Outgoing, &mut Record),
-) -> Result<(), Over> {
+) -> Result<Sent, Over> {
     let response = record.at_work(shared, exchange.head());
     let response = unless_gone(outgoing, response).await??;
-    let (head, body) = response.into_parts();
+    let (head, mut body) = response.into_parts();
     outgoing.head(&head, length(&body)).map_err(|error| {
         tracing::debug!("the response cannot be sent: {error}");
         bad(error)
     })?;
     record.respond(&head);
+    if !outgoing.takes_body() {
+        let frame = record.at_work(shared, exchange.frame(&mut body));
+        let sent = leave_body(at_once(frame).await)?;
+        outgoing.end().await?;
+        return Ok(sent);
+    }
     let making = Making {
         shared,
         pace,
@@ -108,7 +123,18 @@ pub(super) async fn respond(
         response.let_out(bytes, outgoing.data(piece)).await?;
         response.making.record.sent(bytes);
     }
-    response.let_out(0, outgoing.end()).await
+    response.let_out(0, outgoing.end()).await?;
+    Ok(Sent::Whole)
+}
+
+/// Looks at what a guest has made by now of a body that nobody gets. If it has failed already, that is
+/// its own fault; but how long its body is, and whether it is that long, is nobody's business.
+fn leave_body<T>(frame: Option<Option<Result<T, Failure>>>) -> Result<Sent, Failure> {
+    match frame {
+        Some(None) => Ok(Sent::Whole),
+        Some(Some(Ok(_) | Err(Failure::ErrorCode(_)))) | None => Ok(Sent::Head),
+        Some(Some(Err(failure))) => Err(failure),
+    }
 }
 
 /// A response on its way from the guest to the client.

@@ -100,6 +100,9 @@ pub(super) trait Outgoing {
     fn head(&mut self, head: &http::response::Parts, body: BodyLength)
     -> Result<(), ResponseError>;
 
+    /// Whether a body may follow the head that was handed over (RFC 9110 section 6.4.1).
+    fn takes_body(&self) -> bool;
+
     /// A piece of its body.
     async fn data(&mut self, data: Bytes) -> Result<(), Unsent>;
 

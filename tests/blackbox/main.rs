@@ -11,6 +11,7 @@ mod accept;
 mod accept_failures;
 mod access_log;
 mod access_log_sinks;
+mod bodiless;
 mod boot;
 mod configuration;
 mod connections;

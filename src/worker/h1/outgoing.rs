@@ -90,6 +90,11 @@ impl side::Outgoing for Outgoing<'_> {
         Ok(())
     }
 
+    fn takes_body(&self) -> bool {
+        let encoder = self.encoder.as_ref();
+        encoder.is_some_and(|encoder| !encoder.is_forbidden())
+    }
+
     async fn data(&mut self, data: Bytes) -> Result<(), Unsent> {
         let encoder = self.encoder.as_mut().ok_or(ResponseError::BodyEnded)?;
         let framed = encoder.encode(data.len())?;

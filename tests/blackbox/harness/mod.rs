@@ -13,7 +13,7 @@ mod tls;
 mod upstream;
 
 pub(crate) use self::h2::{H2, in_loop};
-pub(crate) use client::{Address, Client, Response};
+pub(crate) use client::{Address, Client, Head, Response};
 pub(crate) use frames::{Frame, Frames, literal};
 pub(crate) use load::Load;
 pub(crate) use process::{Process, limited};
