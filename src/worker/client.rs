@@ -82,7 +82,7 @@ impl Client {
         socket: &Socket,
         versions: Versions,
     ) -> Result<Self, Unintroduced> {
-        let header = shared.first_word(introduction(socket, versions));
+        let header = shared.unless_leaving(introduction(socket, versions));
         let header = tokio::time::timeout(shared.head_timeout, header).await;
         match header.ok().flatten().ok_or(Unintroduced::Late)?? {
             Header::Relayed { source, .. } => Ok(Self::new(shared, Some(source))),

@@ -132,7 +132,7 @@ async fn begins_with_preface(shared: &Shared, wire: &Wire, input: &mut Buffer) -
         }
         let fill = wire.fill(input);
         let more = if known == 0 {
-            shared.first_word(fill).await.unwrap_or(Ok(false))
+            shared.unless_leaving(fill).await.unwrap_or(Ok(false))
         } else {
             fill.await
         };
@@ -154,7 +154,7 @@ async fn shake_hands(shared: &Shared, socket: Socket) -> io::Result<Hands> {
     let Some(acceptor) = &shared.tls else {
         return Ok(Hands::Plain(socket));
     };
-    let first = shared.first_word(first_byte(&socket)).await;
+    let first = shared.unless_leaving(first_byte(&socket)).await;
     if first.ok_or(io::ErrorKind::TimedOut)?? != TLS_HANDSHAKE {
         return Ok(Hands::Plain(socket));
     }

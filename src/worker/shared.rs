@@ -161,9 +161,10 @@ impl Shared {
         self.draining.get().is_some()
     }
 
-    /// Waits for the first that a client says. During a drain that is no longer than a request takes
-    /// that is on its way already; then it is `None`.
-    pub(super) async fn first_word<T>(&self, word: impl Future<Output = T>) -> Option<T> {
+    /// Waits for a client on whose connection nothing is being answered: for the first that it says, or
+    /// for its goodbye. During a drain that is no longer than a request takes that is on its way
+    /// already; then it is `None`.
+    pub(super) async fn unless_leaving<T>(&self, word: impl Future<Output = T>) -> Option<T> {
         let came = Instant::now();
         let left = async {
             let since = loop {

@@ -11,6 +11,8 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::task::yield_now;
+use tokio::time::timeout;
 
 use super::buffer::Buffer;
 use super::socket::{Socket, Transport};
@@ -18,10 +20,10 @@ use crate::sys::stream::Stream;
 
 /// How long a client may take no byte of a response.
 pub(super) const STALLED: Duration = Duration::from_secs(30);
-/// How long, and for how many bytes, a closing connection listens on, so that the client gets to
-/// read our last words before a reset (RFC 9112 section 9.6).
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 64 << 10;
+/// How long a closing connection listens on, so that the client gets to read our last words before a
+/// reset (RFC 9112 section 9.6): without a byte, and in all.
+const LINGER_SILENCE: Duration = Duration::from_secs(2);
+const LINGER: Duration = Duration::from_secs(30);
 
 /// A connection that is read and written at the same time, by one task.
 pub(super) enum Wire {
@@ -118,7 +120,8 @@ impl Wire {
         }
     }
 
-    /// Closes politely: says that nothing more will come, and reads on for a while.
+    /// Closes politely: says that nothing more will come, and reads on for a while, whatever a client
+    /// may still have to send that does not look before it has sent it all.
     pub(super) async fn linger(&self) {
         let closed = match self {
             Self::Plain(stream) => stream.get_ref().shutdown_write(),
@@ -131,21 +134,20 @@ impl Wire {
             return;
         }
         let drained = async {
-            let mut dropped = 0;
             let mut buffer = Buffer::default();
-            while dropped < LINGER_BYTES && matches!(self.fill(&mut buffer).await, Ok(true)) {
-                dropped += buffer.data().len();
-                let received = buffer.data().len();
-                buffer.consume(received);
+            while let Ok(Ok(true)) = timeout(LINGER_SILENCE, self.fill(&mut buffer)).await {
+                buffer.consume(buffer.data().len());
+                // Whoever pours does not keep the others of the worker waiting.
+                yield_now().await;
             }
         };
-        let _ = tokio::time::timeout(LINGER, drained).await;
+        let _ = timeout(LINGER, drained).await;
     }
 }
 
 /// Waits for what a client must let happen.
 pub(super) async fn in_time<T>(what: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    let result = tokio::time::timeout(STALLED, what).await;
+    let result = timeout(STALLED, what).await;
     result.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 

@@ -6,7 +6,8 @@ use std::io::Write;
 use nix::sys::signal::Signal;
 
 use crate::access_log::{ONE, lines, logged};
-use crate::harness::Client;
+use crate::harness::h2::request;
+use crate::harness::{Client, H2, Start, in_loop, pattern};
 use crate::process::signal_process;
 
 // Turns.
@@ -45,4 +46,53 @@ fn requests_that_come_together_are_one_turn_each() {
     let lines = lines(&server, 2 * COUNT + 2);
     let turns = lines.windows(2).filter(|pair| pair[0] != pair[1]).count();
     assert!(turns > COUNT, "they took {turns} turns");
+}
+
+// Last words.
+
+/// More than any socket's buffers hold.
+const UPLOAD: usize = 16 << 20;
+
+#[test]
+fn an_answer_reaches_a_client_that_sends_on_whatever_it_is_told() {
+    let settings = "http2-cleartext = 'prior-knowledge'\nrequest-body-limit = '1MiB'\n\
+                    [apps.sink]\ncomponent = '{wasi-sink}'\n\
+                    [apps.ignore]\ncomponent = '{wasi-ignore}'\nroutes = ['/ignore']\n\
+                    request-body-limit = 0\n";
+    let server = Start::config(settings).start();
+    let body = pattern(UPLOAD);
+    let mut client = server.connect();
+    client.post("/", &body).is_own(413);
+    client.closed_in_order().unwrap();
+    let mut client = server.connect();
+    let chunk = "a".repeat(UPLOAD / 16);
+    client.post_chunks("/", &[chunk.as_str(); 16]).is_own(413);
+    client.closed_in_order().unwrap();
+    let mut client = server.connect();
+    client.post("/ignore", &body).is(200, "ignored\n");
+    client.closed_in_order().unwrap();
+    in_loop(async {
+        let client = H2::connect(&server).await;
+        let refused = client.ask_with(request("POST", "/"), body.clone()).await;
+        refused.unwrap().is_own(413);
+        let ignored = client.ask_with(request("POST", "/ignore"), body).await;
+        ignored.unwrap().is(200, "ignored\n");
+    });
+}
+
+#[test]
+fn whoever_pours_bytes_after_the_last_word_holds_up_nobody() {
+    let args = ["--request-body-limit", "10", "--graceful-timeout", "10"];
+    let mut server = Start::app("echo").args(args).start();
+    let mut client = server.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n");
+    client.response().is_own(413);
+    let mut sender = client.sender();
+    let pours = std::thread::spawn(move || while sender.write_all(&[b'a'; 65536]).is_ok() {});
+    for _ in 0..100 {
+        server.connect().post("/", "others").is(200, "others");
+    }
+    assert!(!pours.is_finished());
+    server.stop();
+    pours.join().unwrap();
 }

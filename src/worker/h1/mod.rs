@@ -151,7 +151,7 @@ impl Connection {
     async fn close(&mut self) -> io::Result<()> {
         self.wire.write(&mut self.output, &[]).await?;
         self.counted.close();
-        self.wire.linger().await;
+        self.shared.unless_leaving(self.wire.linger()).await;
         Ok(())
     }
 
@@ -278,7 +278,7 @@ impl Connection {
     /// answer.
     async fn first_word(&mut self, deadline: Instant) -> Result<(), NoRequest> {
         let word = timeout_at(deadline, self.wire.fill(&mut self.input));
-        match self.shared.first_word(word).await {
+        match self.shared.unless_leaving(word).await {
             Some(Ok(Ok(true))) => Ok(()),
             Some(Ok(Ok(false) | Err(_)) | Err(_)) | None => Err(NoRequest::Silence),
         }
