@@ -122,6 +122,16 @@ pub fn parse(buf: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, Refus
     HeadScanner::default().parse(buf, limits)
 }
 
+/// Whether `buf` holds anything of a request: the empty lines that may come before one are nothing
+/// (RFC 9112 section 2.2).
+///
+/// # Errors
+///
+/// The [`Refusal`] of what begins no request, or of too many empty lines.
+pub fn has_begun(buf: &[u8]) -> Result<bool, Refusal> {
+    Ok(skip_empty_lines(buf)?.is_some())
+}
+
 /// Reads heads from a buffer that grows, and remembers how far it has searched.
 ///
 /// A head that comes whole is tokenised once. One that comes in n pieces costs three passes over

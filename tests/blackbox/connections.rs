@@ -96,3 +96,34 @@ fn whoever_pours_bytes_after_the_last_word_holds_up_nobody() {
     server.stop();
     pours.join().unwrap();
 }
+
+// Empty lines.
+
+#[test]
+fn empty_lines_before_a_request_are_nothing() {
+    let settings = "head-timeout = 0.3\nkeep-alive = 0.3\n";
+    let server = logged("%(r)s %(s)s", &format!("{settings}{ONE}")).start();
+    // Some clients send one after a request.
+    let mut client = server.connect();
+    client.send("GET /?after HTTP/1.1\r\nHost: a\r\n\r\n\r\n");
+    client.response().is(200, "hello\n");
+    assert!(client.is_closed(), "nobody has asked");
+    for bytes in ["\r", "\r\n", "\r\n\r\n"] {
+        let mut client = server.connect();
+        client.send(bytes);
+        assert!(client.is_closed(), "nobody has asked");
+    }
+    let mut client = server.connect();
+    client.send("\r\n\r\nGET /?before HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.response().is(200, "hello\n");
+    // There is an end to it.
+    let mut client = server.connect();
+    client.send("\r\n".repeat(5));
+    client.response().is_own(400);
+    let expect = [
+        "GET /?after HTTP/1.1 200",
+        "GET /?before HTTP/1.1 200",
+        "- 400",
+    ];
+    assert_eq!(lines(&server, 3), expect);
+}

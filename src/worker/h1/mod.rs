@@ -14,7 +14,7 @@ use http::{Method, StatusCode};
 use incoming::Incoming;
 use outgoing::Outgoing;
 use tokio::task::yield_now;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::answer::{Outcome, answer};
 use super::buffer::Buffer;
@@ -28,7 +28,7 @@ use super::wire::Wire;
 use crate::access::Reason;
 use crate::http::body::BodyDecoder;
 use crate::http::error_page::ErrorPage;
-use crate::http::head::{Head, HeadScanner};
+use crate::http::head::{self, Head, HeadScanner};
 use crate::http::refusal::Refusal;
 
 /// One client's connection.
@@ -230,21 +230,19 @@ impl Connection {
 
     /// Reads the next head. A connection may be idle before it; once it has begun it has a deadline.
     async fn read_head(&mut self, first: bool) -> Result<Head, NoRequest> {
-        let mut scanner = HeadScanner::default();
-        if let Some(head) = self.scan(&mut scanner)? {
-            return Ok(head);
-        }
-        let mut deadline = Instant::now() + self.shared.head_timeout;
-        if self.input.data().is_empty() {
+        let since = Instant::now();
+        let mut deadline = since + self.shared.head_timeout;
+        while !self.has_begun()? {
             if first {
                 self.first_word(deadline).await?;
             } else {
-                self.idle().await?;
+                self.idle(since + self.shared.keep_alive).await?;
                 deadline = Instant::now() + self.shared.head_timeout;
             }
-            if let Some(head) = self.scan(&mut scanner)? {
-                return Ok(head);
-            }
+        }
+        let mut scanner = HeadScanner::default();
+        if let Some(head) = self.scan(&mut scanner)? {
+            return Ok(head);
         }
         let rest = async {
             loop {
@@ -261,10 +259,13 @@ impl Connection {
         head.unwrap_or(Err(NoRequest::Late))
     }
 
+    /// Whether anything of a request has arrived. The few empty lines that may come before it are
+    /// nothing, and leave a connection as idle as it was.
+    fn has_begun(&self) -> Result<bool, NoRequest> {
+        head::has_begun(self.input.data()).map_err(NoRequest::Refused)
+    }
+
     fn scan(&mut self, scanner: &mut HeadScanner) -> Result<Option<Head>, NoRequest> {
-        if self.input.data().is_empty() {
-            return Ok(None);
-        }
         let found = scanner
             .parse(self.input.data(), &self.shared.http)
             .map_err(NoRequest::Refused)?;
@@ -285,7 +286,7 @@ impl Connection {
     }
 
     /// Waits for the first bytes of a further request, as long as keep-alive allows.
-    async fn idle(&mut self) -> Result<(), NoRequest> {
+    async fn idle(&mut self, until: Instant) -> Result<(), NoRequest> {
         let shared = Rc::clone(&self.shared);
         let drain = shared.drain.notified();
         if !shared.keeps_connections() {
@@ -302,7 +303,7 @@ impl Connection {
                 Ok(false) | Err(_) => Err(NoRequest::Silence),
             },
             () = drain => self.last_request(),
-            () = tokio::time::sleep(shared.keep_alive) => Err(NoRequest::Silence),
+            () = sleep_until(until) => Err(NoRequest::Silence),
         }
     }
 
