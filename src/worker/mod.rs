@@ -14,6 +14,7 @@ mod connection;
 mod drain;
 mod h1;
 mod h2;
+mod idle;
 mod kind;
 mod memory;
 mod patience;

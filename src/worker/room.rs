@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::Notify;
 
+use super::idle::Idle;
 use super::kind::{Kind, Load};
 use crate::accept::{Seat, Turn};
 use crate::scoreboard::Slot;
@@ -20,6 +21,7 @@ pub(super) struct Room {
     /// Whether the kernel refuses it connections, for want of descriptors or memory.
     starves: Cell<bool>,
     has_room: Cell<bool>,
+    pub(super) idle: Idle,
     /// Told when there is room again, and when a connection ends.
     pub(super) changed: Notify,
     /// Its place among those who agree on who accepts; none if they do not, or it drains.
@@ -38,6 +40,7 @@ impl Room {
             accepts: Cell::new(false),
             starves: Cell::new(false),
             has_room: Cell::new(false),
+            idle: Idle::default(),
             changed: Notify::new(),
             seat: RefCell::new(seat),
             due,
@@ -97,9 +100,20 @@ impl Room {
             slot.set_in_flight(load.in_flight);
         }
         self.review(slot);
+        self.make_room();
         if load.connections < before.connections {
             self.changed.notify_waiters();
         }
+    }
+
+    /// If the worker is full, asks for the place of whoever has been idle for longest: nobody comes to
+    /// a full worker, so to wait for somebody would be to wait for ever.
+    pub(super) fn make_room(&self) {
+        let mut load = self.load.get();
+        while self.accepts.get() && self.kind.is_full(load) && self.idle.ask() {
+            load.leaving += 1;
+        }
+        self.load.set(load);
     }
 
     /// Sees whether there is room, and says so if that has changed.

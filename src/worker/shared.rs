@@ -2,8 +2,10 @@
 //! drains.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipnet::IpNet;
@@ -236,7 +238,7 @@ impl Shared {
     /// Lets a guest run on whenever the future is polled.
     pub(super) async fn at_work<F: Future>(&self, guest: F) -> F::Output {
         let mut guest = std::pin::pin!(guest);
-        std::future::poll_fn(|cx| {
+        poll_fn(|cx| {
             self.room.work(self.slot());
             guest.as_mut().poll(cx)
         })
@@ -306,6 +308,8 @@ impl Worn {
 pub(super) struct Counted {
     shared: Rc<Shared>,
     closing: bool,
+    /// Its place among those that are idle.
+    idle: Cell<Option<usize>>,
 }
 
 impl Counted {
@@ -318,23 +322,63 @@ impl Counted {
         Self {
             shared: Rc::clone(shared),
             closing: false,
+            idle: Cell::new(None),
         }
+    }
+
+    /// The connection is idle from now on, if it was not: its place may be wanted for another.
+    pub(super) fn rest(&self) {
+        let room = &self.shared.room;
+        if self.idle.get().is_none() {
+            self.idle.set(Some(room.idle.enter()));
+            room.make_room();
+        }
+    }
+
+    /// Waits, while the connection is idle, until its place is wanted.
+    pub(super) async fn is_wanted(&self) {
+        let room = &self.shared.room;
+        poll_fn(|cx| match self.idle.get() {
+            Some(place) => room.idle.poll_asked(place, cx),
+            None => Poll::Pending,
+        })
+        .await
+    }
+
+    /// The connection is not idle any more: if its place was wanted, another's is.
+    pub(super) fn work(&self) {
+        if self.rises() {
+            let shared = &self.shared;
+            shared.room.change(shared.slot(), |load| load.leaving -= 1);
+        }
+    }
+
+    /// Whether it was asked to leave.
+    fn rises(&self) -> bool {
+        let place = self.idle.take();
+        place.is_some_and(|place| self.shared.room.idle.leave(place))
     }
 
     /// The last word was said: the connection has only to be closed.
     pub(super) fn close(&mut self) {
         self.closing = true;
+        let leaves = self.rises();
         let shared = &self.shared;
-        shared.room.change(shared.slot(), |load| load.closing += 1);
+        shared.room.change(shared.slot(), |load| {
+            load.closing += 1;
+            load.leaving -= usize::from(leaves);
+        });
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
+        let leaves = self.rises();
         let shared = &self.shared;
         shared.room.change(shared.slot(), |load| {
             load.connections -= 1;
             load.closing -= usize::from(self.closing);
+            load.leaving -= usize::from(leaves);
         });
     }
 }

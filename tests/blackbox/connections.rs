@@ -1,13 +1,17 @@
 //! Tests of how the connections of a worker get along: nobody takes the turns or the place of
 //! somebody else.
 
+use std::collections::VecDeque;
 use std::io::Write;
 
 use nix::sys::signal::Signal;
 
+use crate::accept::{ALL, accepting, each, sum};
 use crate::access_log::{ONE, lines, logged};
+use crate::control::show;
+use crate::h2::cleartext;
 use crate::harness::h2::request;
-use crate::harness::{Client, H2, Start, in_loop, pattern};
+use crate::harness::{Client, H2, Start, in_loop, pattern, tls, until};
 use crate::process::signal_process;
 
 // Turns.
@@ -83,7 +87,9 @@ fn an_answer_reaches_a_client_that_sends_on_whatever_it_is_told() {
 #[test]
 fn whoever_pours_bytes_after_the_last_word_holds_up_nobody() {
     let args = ["--request-body-limit", "10", "--graceful-timeout", "10"];
-    let mut server = Start::app("echo").args(args).start();
+    let start = Start::app("echo").args(args);
+    // It takes nobody's place either.
+    let mut server = start.args(["--worker-connections", "1"]).start();
     let mut client = server.connect();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n");
     client.response().is_own(413);
@@ -126,4 +132,128 @@ fn empty_lines_before_a_request_are_nothing() {
         "- 400",
     ];
     assert_eq!(lines(&server, 3), expect);
+}
+
+// Places.
+
+/// Opens connections with `connect` to a server whose worker has three places, and asks on them: those
+/// that are idle for longest make room for others.
+fn idle_ones_make_room(mut connect: impl FnMut() -> Client) {
+    let mut ask = || {
+        let mut client = connect();
+        client.get("/").is(200, "hello\n");
+        client
+    };
+    let (mut first, mut second) = (ask(), ask());
+    first.get("/").is(200, "hello\n");
+    let mut third = ask();
+    assert!(second.is_closed(), "it was idle for longest");
+    first.get("/").is(200, "hello\n");
+    let mut fourth = ask();
+    assert!(third.is_closed());
+    for client in [&mut fourth, &mut first] {
+        client.get("/").is(200, "hello\n");
+    }
+    let mut many: Vec<Client> = (0..20).map(|_| ask()).collect();
+    assert!(first.is_closed() && fourth.is_closed());
+    for client in &mut many[..18] {
+        assert!(client.is_closed());
+    }
+    for client in &mut many[18..] {
+        client.get("/").is(200, "hello\n");
+    }
+}
+
+const THREE: [&str; 2] = ["--worker-connections", "3"];
+
+#[test]
+fn whoever_has_been_idle_for_longest_makes_room() {
+    let server = Start::app("hello").args(THREE).start();
+    idle_ones_make_room(|| server.connect());
+}
+
+#[test]
+fn whoever_has_been_idle_for_longest_makes_room_with_tls() {
+    let start = Start::app("hello").args(THREE);
+    let server = start.certificates(&["server"]).start();
+    idle_ones_make_room(|| server.connect_tls(&tls()));
+}
+
+#[test]
+fn whoever_has_been_idle_for_longest_makes_room_with_http_2() {
+    let server = cleartext(Start::app("hello").args(THREE));
+    in_loop(async {
+        let mut clients = VecDeque::new();
+        for _ in 0..20 {
+            let client = H2::connect(&server).await;
+            client.get("/").await.is(200, "hello\n");
+            clients.push_back(client);
+            if clients.len() == 3 {
+                let longest = clients.pop_front().unwrap();
+                longest.connection.await.unwrap().unwrap();
+            }
+        }
+        for client in clients {
+            client.get("/").await.is(200, "hello\n");
+        }
+    });
+}
+
+#[test]
+fn idle_ones_make_room_whoever_accepts() {
+    for accept in ALL {
+        let server = accepting("hello", accept, &["-w", "2", "--worker-connections", "2"]);
+        let ask = |_| {
+            let mut client = server.connect();
+            client.get("/").is(200, "hello\n");
+            client
+        };
+        let clients: Vec<Client> = (0..40).map(ask).collect();
+        assert_eq!(sum(&server, "accepted"), 40, "{accept}");
+        until("there is a place", || {
+            each(&server, "connections").iter().all(|it| *it < 2)
+        });
+        drop(clients);
+    }
+}
+
+#[test]
+fn whoever_has_begun_to_ask_keeps_its_place() {
+    let server = cleartext(Start::app("echo").args(["--worker-connections", "2"]));
+    let mut begins = server.connect();
+    begins.get("/").is(200, "");
+    begins.send("GET / HT");
+    let mut idle = server.connect();
+    idle.get("/").is(200, "");
+    assert!(idle.is_closed(), "nobody else is idle");
+    begins.send("TP/1.1\r\nHost: a\r\n\r\n");
+    begins.response().is(200, "");
+    drop(begins);
+    in_loop(async {
+        let client = H2::connect(&server).await;
+        let echo = client.begin_echo().await;
+        for _ in 0..10 {
+            let mut other = server.connect();
+            other.get("/").is(200, "");
+            assert!(other.is_closed(), "nobody else is idle");
+        }
+        echo.finish().await;
+    });
+}
+
+#[test]
+fn where_nobody_is_idle_the_next_one_waits_for_a_place() {
+    let server = accepting("echo", "auto", &["--worker-connections", "2"]);
+    let (mut first, mut second) = (server.connect(), server.connect());
+    first.begin_echo();
+    second.begin_echo();
+    let mut third = server.connect();
+    third.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    until("one waits", || {
+        show(&server, "listeners")["listeners"][0]["queue"] == 1
+    });
+    first.finish_echo();
+    assert!(first.is_closed(), "its place is wanted");
+    third.response().is(200, "");
+    second.finish_echo();
 }

@@ -350,27 +350,6 @@ fn without_keep_alive_the_response_says_that_it_is_the_last() {
 }
 
 #[test]
-fn connections_beyond_the_limit_wait_until_there_is_room() {
-    let server = Start::app("hello")
-        .args(["--worker-connections", "2"])
-        .start();
-    let mut first = server.connect();
-    let mut second = server.connect();
-    first.get("/").is(200, "hello\n");
-    second.get("/").is(200, "hello\n");
-    let mut third = server.connect();
-    third.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert!(
-        third.is_silent(Duration::from_millis(300)),
-        "the limit does not hold"
-    );
-    first.get("/").is(200, "hello\n");
-    drop(second);
-    third.response().is(200, "hello\n");
-    first.get("/").is(200, "hello\n");
-}
-
-#[test]
 fn running_out_of_descriptors_is_survived() {
     let mut server = Start::app("hello").setup("ulimit -n 64").start();
     server.expect_errors();

@@ -127,8 +127,10 @@ pub(super) static SETTINGS: &[Setting] = &[
             at: |config| &mut config.worker_connections,
             range: 1..=1_000_000,
         }),
-        "Connections that one worker holds at the same time. A worker that is full accepts no \
-         more, so another one does, or they wait in the backlog.",
+        "Connections that one worker holds at the same time. A worker that is full closes the one \
+         that has been idle for longest; if none is idle it accepts no more, so another one \
+         does, or they wait in the backlog. Up to 64 more that only have to be closed take no \
+         place.",
     ),
     setting(
         Group::Workers,

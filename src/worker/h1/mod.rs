@@ -296,15 +296,21 @@ impl Connection {
         if self.output.is_empty() {
             self.output = BytesMut::new();
         }
-        tokio::select! {
+        self.counted.rest();
+        let came = tokio::select! {
             biased;
             filled = self.wire.fill(&mut self.input) => match filled {
                 Ok(true) => Ok(()),
                 Ok(false) | Err(_) => Err(NoRequest::Silence),
             },
             () = drain => self.last_request(),
+            () = self.counted.is_wanted() => self.last_request(),
             () = sleep_until(until) => Err(NoRequest::Silence),
+        };
+        if came.is_ok() {
+            self.counted.work();
         }
+        came
     }
 
     /// A request that has arrived before the connection could be closed is answered still.

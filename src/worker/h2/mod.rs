@@ -93,6 +93,13 @@ impl Streams {
         }
     }
 
+    /// Waits until no stream is open and the connection's place is wanted for another.
+    async fn wanted(&self, counted: &Counted) {
+        self.end().await;
+        counted.rest();
+        counted.is_wanted().await;
+    }
+
     fn is_abused(&self) -> bool {
         self.taken_back.get() > TAKEN_BACK_MAX
     }
@@ -170,9 +177,15 @@ async fn run(
                 let (request, respond) = accepted.map_err(io::Error::other)?;
                 shared.heartbeat.beat();
                 has_asked = true;
+                counted.work();
                 take(shared, client, &streams, request, respond);
             },
             () = drain, if leaving.is_none() => {}
+            // One that has only just come is about to ask.
+            () = streams.wanted(&counted), if leaving.is_none() && has_asked => {
+                leaving = Some(Instant::now());
+                connection.graceful_shutdown();
+            }
             () = streams.end(), if leaving.is_some() && !closing => {
                 // The last word was said.
                 counted.close();

@@ -1,10 +1,6 @@
 //! Defines the worker that does one thing at a time, and so never lets a request wait for another.
 
-use super::{Kind, Load};
-
-/// Connections on which all is said and that only have to be closed: a client that is slow to close
-/// does not keep the worker, but not so many that they fill it.
-const CLOSING_MAX: usize = 64;
+use super::{CLOSING_MAX, Kind, Load};
 
 /// See [`Kind`].
 pub(super) struct One;
@@ -12,6 +8,11 @@ pub(super) struct One;
 impl Kind for One {
     fn has_room(&self, load: Load) -> bool {
         load.connections == load.closing && load.closing < CLOSING_MAX && load.in_flight == 0
+    }
+
+    /// None is ever idle.
+    fn is_full(&self, _: Load) -> bool {
+        false
     }
 
     fn keeps_connections(&self) -> bool {
@@ -37,6 +38,7 @@ mod tests {
             let load = Load {
                 connections,
                 closing,
+                leaving: 0,
                 in_flight,
             };
             assert_eq!(One.has_room(load), expect, "{load:?}");
