@@ -132,6 +132,12 @@ pub fn has_begun(buf: &[u8]) -> Result<bool, Refusal> {
     Ok(skip_empty_lines(buf)?.is_some())
 }
 
+/// Whether `buf` begins with the method HEAD, whatever else is wrong with the request: then an answer
+/// to it has no content (RFC 9110 section 9.3.2).
+pub fn is_head(buf: &[u8]) -> bool {
+    matches!(skip_empty_lines(buf), Ok(Some(start)) if buf[start..].starts_with(b"HEAD "))
+}
+
 /// Reads heads from a buffer that grows, and remembers how far it has searched.
 ///
 /// A head that comes whole is tokenised once. One that comes in n pieces costs three passes over
@@ -398,6 +404,26 @@ mod tests {
             let status = whole.map(|_| ()).map_err(|refusal| refusal.status.as_u16());
             let expected = if excess == 0 { Ok(()) } else { Err(431) };
             assert_eq!(status, expected, "{skipped} {excess}");
+        }
+    }
+
+    #[test]
+    fn what_a_beginning_tells() {
+        let cases: [(&[u8], Option<bool>, bool); 9] = [
+            (b"", Some(false), false),
+            (b"\r", Some(false), false),
+            (b"\r\n\r\n", Some(false), false),
+            (b"\r\nG", Some(true), false),
+            (b"\r\nHEAD ", Some(true), true),
+            (b"HEAD / HTTP/9\n", Some(true), true),
+            (b"HEADS / HTTP/1.1", Some(true), false),
+            (b"\nHEAD / HTTP/1.1", None, false),
+            (b"\r\n\r\n\r\n\r\n\r\n", None, false),
+        ];
+        for (bytes, begun, head) in cases {
+            let shown = bytes.escape_ascii();
+            assert_eq!(has_begun(bytes).ok(), begun, "{shown}");
+            assert_eq!(is_head(bytes), head, "{shown}");
         }
     }
 

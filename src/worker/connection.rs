@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 
 use http::StatusCode;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::server::TlsStream;
 
 use super::buffer::Buffer;
@@ -33,6 +33,8 @@ pub(super) struct Begun {
     pub(super) transport: Transport,
     /// What the client has sent already.
     pub(super) input: Buffer,
+    /// Until when the first request's head is waited for.
+    pub(super) deadline: Instant,
     pub(super) counted: Counted,
 }
 
@@ -62,9 +64,8 @@ async fn begin(
     socket: Socket,
     counted: Counted,
 ) -> io::Result<()> {
-    let deadline = Instant::now() + shared.head_timeout;
     let mut input = Buffer::default();
-    let hands = timeout_at(deadline, shake_hands(&shared, socket)).await;
+    let hands = timeout(shared.head_timeout, shake_hands(&shared, socket)).await;
     let (mut transport, mut protocol) = match hands.map_err(|_| io::ErrorKind::TimedOut)?? {
         Hands::Shaken(stream) => {
             let session = stream.get_ref().1;
@@ -77,12 +78,14 @@ async fn begin(
         }
         Hands::Plain(socket) => (Transport::Plain(socket), Protocol::H1),
     };
+    let deadline = Instant::now() + shared.head_timeout;
     let cleartext = shared.http2.cleartext == Http2Cleartext::PriorKnowledge;
     if cleartext && shared.tls.is_none() {
         let wire = Wire::from(transport);
         let begins = begins_with_preface(&shared, &wire, &mut input);
+        // Whoever does not get that far is late with a head of HTTP/1.1 too.
         let begins = timeout_at(deadline, begins).await;
-        if begins.map_err(|_| io::ErrorKind::TimedOut)?? {
+        if begins.unwrap_or(Ok(false))? {
             protocol = Protocol::H2;
         }
         transport = wire.into();
@@ -92,6 +95,7 @@ async fn begin(
         client,
         transport,
         input,
+        deadline,
         counted,
     };
     match protocol {

@@ -134,6 +134,20 @@ fn empty_lines_before_a_request_are_nothing() {
     assert_eq!(lines(&server, 3), expect);
 }
 
+#[test]
+fn a_part_of_a_preface_is_a_head_that_does_not_come() {
+    let settings = "http2-cleartext = 'prior-knowledge'\nhead-timeout = 0.3\n";
+    let server = logged("%(r)s %(s)s %(reason)s", &format!("{settings}{ONE}")).start();
+    let mut client = server.connect();
+    client.send("PRI * HT");
+    client.response().is_own(408);
+    assert!(client.is_closed());
+    assert_eq!(lines(&server, 1), ["PRI * HT 408 head-timeout"]);
+    // Whoever says nothing is told nothing.
+    assert!(server.connect().is_closed());
+    assert_eq!(lines(&server, 1).len(), 1);
+}
+
 // Places.
 
 /// Opens connections with `connect` to a server whose worker has three places, and asks on them: those

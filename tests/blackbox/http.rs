@@ -98,10 +98,17 @@ fn head_is_answered_without_a_body() {
 #[test]
 fn head_is_refused_without_a_body() {
     let server = Start::app("app-trap").start();
-    let mut client = server.connect();
-    client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(client.head().status, 500);
-    assert!(client.is_closed());
+    for (head, status) in [
+        ("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", 500),
+        // Whatever else is wrong with it.
+        ("HEAD / HTTP/1.1\r\n\r\n", 400),
+        ("HEAD / HTTP/3.0\r\nHost: a\r\n\r\n", 505),
+    ] {
+        let mut client = server.connect();
+        client.send(head);
+        assert_eq!(client.head().status, status);
+        assert!(client.is_closed());
+    }
 }
 
 #[test]

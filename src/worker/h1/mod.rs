@@ -39,6 +39,8 @@ struct Connection {
     input: Buffer,
     /// What is to be written next.
     output: BytesMut,
+    /// Until when the first head is waited for; `None` after it.
+    first: Option<Instant>,
     counted: Counted,
 }
 
@@ -89,6 +91,7 @@ impl From<Begun> for Connection {
             client,
             transport,
             input,
+            deadline,
             counted,
         } = begun;
         Self {
@@ -97,6 +100,7 @@ impl From<Begun> for Connection {
             wire: transport.into(),
             input,
             output: BytesMut::new(),
+            first: Some(deadline),
             counted,
         }
     }
@@ -104,11 +108,10 @@ impl From<Begun> for Connection {
 
 impl Connection {
     async fn run(&mut self) -> io::Result<()> {
-        let mut first = true;
         loop {
             // A worker that never runs out of connections is alive, though it never sleeps.
             self.shared.heartbeat.beat();
-            let next = match self.next_head(first).await {
+            let next = match self.next_head().await {
                 // In a box, or every idle connection had room for it.
                 Ok(head) => Box::pin(self.answer(head)).await?,
                 Err(NoRequest::Silence) => {
@@ -143,7 +146,7 @@ impl Connection {
                 self.wire.end();
                 return Ok(());
             }
-            first = false;
+            self.first = None;
         }
     }
 
@@ -208,7 +211,7 @@ impl Connection {
             status,
             advice,
             retry_after: None,
-            head_request: false,
+            head_request: head::is_head(received),
             date: &date,
             server: self.shared.server,
         };
@@ -217,23 +220,24 @@ impl Connection {
 
     /// Reads the next head. Whoever sends requests ahead does not keep the others of the worker waiting:
     /// each of them is a turn of its own.
-    async fn next_head(&mut self, first: bool) -> Result<Head, NoRequest> {
-        let mut head = pin!(self.read_head(first));
+    async fn next_head(&mut self) -> Result<Head, NoRequest> {
+        let is_first = self.first.is_some();
+        let mut head = pin!(self.read_head());
         let Some(head) = at_once(head.as_mut()).await else {
             return head.await;
         };
-        if !first {
+        if !is_first {
             yield_now().await;
         }
         head
     }
 
     /// Reads the next head. A connection may be idle before it; once it has begun it has a deadline.
-    async fn read_head(&mut self, first: bool) -> Result<Head, NoRequest> {
+    async fn read_head(&mut self) -> Result<Head, NoRequest> {
         let since = Instant::now();
-        let mut deadline = since + self.shared.head_timeout;
+        let mut deadline = self.first.unwrap_or(since + self.shared.head_timeout);
         while !self.has_begun()? {
-            if first {
+            if self.first.is_some() {
                 self.first_word(deadline).await?;
             } else {
                 self.idle(since + self.shared.keep_alive).await?;

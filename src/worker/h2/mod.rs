@@ -17,7 +17,7 @@ use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{Method, Request};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Outcome, answer};
 use super::client::Client;
@@ -112,13 +112,14 @@ pub(super) async fn serve(begun: Begun) -> io::Result<()> {
         client,
         transport,
         mut input,
+        deadline,
         counted,
     } = begun;
     let first = Bytes::copy_from_slice(input.data());
     input.consume(first.len());
     let io = Rewound { first, transport };
     let handshake = settings(&shared).handshake(io);
-    let connection = tokio::time::timeout(shared.head_timeout, handshake).await;
+    let connection = timeout_at(deadline, handshake).await;
     let connection = connection.map_err(|_| io::ErrorKind::TimedOut)?;
     let connection = connection.map_err(io::Error::other)?;
     run(&shared, &Rc::new(client), connection, counted).await
