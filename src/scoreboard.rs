@@ -116,8 +116,8 @@ plain_struct! {
     struct Request {
         started_ms: AtomicU64,
         protocol: AtomicU64,
-        remote: [AtomicU64; 2],
-        family: AtomicU32,
+        remote: Address,
+        client: Address,
         status: AtomicU32,
         app_bytes: AtomicU32,
         line_bytes: AtomicU32,
@@ -127,21 +127,57 @@ plain_struct! {
     }
 }
 
+plain_struct! {
+    /// An IP address, or none.
+    #[derive(Debug)]
+    struct Address {
+        /// 4, 6, or 0 for none.
+        family: AtomicU64,
+        high: AtomicU64,
+        low: AtomicU64,
+    }
+}
+
+impl Address {
+    fn set(&self, address: Option<IpAddr>) {
+        let (family, high, low) = match address {
+            None => (0, 0, 0),
+            Some(IpAddr::V4(address)) => (4, 0, u64::from(address.to_bits())),
+            Some(IpAddr::V6(address)) => {
+                let bits = address.to_bits();
+                (6, (bits >> 64) as u64, bits as u64)
+            }
+        };
+        self.family.store(family, Relaxed);
+        self.high.store(high, Relaxed);
+        self.low.store(low, Relaxed);
+    }
+
+    fn get(&self) -> Option<IpAddr> {
+        let (high, low) = (self.high.load(Relaxed), self.low.load(Relaxed));
+        match self.family.load(Relaxed) {
+            4 => Some(IpAddr::V4(Ipv4Addr::from_bits(low as u32))),
+            6 => {
+                let bits = u128::from(high) << 64 | u128::from(low);
+                Some(IpAddr::V6(Ipv6Addr::from_bits(bits)))
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Request {
     fn read(&self) -> LeftBehind {
         let line = get(&self.line, self.line_bytes.load(Relaxed));
         let (method, target) = line.split_once(' ').unwrap_or((&line, ""));
-        let [high, low] = &self.remote;
         let protocol = get(std::slice::from_ref(&self.protocol), u32::MAX);
         LeftBehind {
             app: get(&self.app, self.app_bytes.load(Relaxed)),
             method: method.to_owned(),
             target: target.to_owned(),
             protocol: protocol.trim_end_matches('\0').to_owned(),
-            remote: unpack(
-                self.family.load(Relaxed),
-                [high.load(Relaxed), low.load(Relaxed)],
-            ),
+            remote: self.remote.get(),
+            client: self.client.get(),
             status: u16::try_from(self.status.load(Relaxed)).unwrap_or(0),
             started_ms: self.started_ms.load(Relaxed),
         }
@@ -159,8 +195,10 @@ pub struct Entry<'a> {
     pub target: &'a str,
     /// Such as `HTTP/1.1`; at most eight bytes.
     pub protocol: &'a str,
-    /// Who asks, unless it is by a Unix socket.
+    /// Who has connected, unless it is by a Unix socket.
     pub remote: Option<IpAddr>,
+    /// Who asks, as far as that was found out.
+    pub client: Option<IpAddr>,
     /// When it began, in milliseconds of [`monotonic_ms`](crate::sys::clock::monotonic_ms).
     pub started_ms: u64,
 }
@@ -176,8 +214,10 @@ pub struct LeftBehind {
     pub target: String,
     /// Such as `HTTP/1.1`.
     pub protocol: String,
-    /// Who asked, unless it was by a Unix socket.
+    /// Who had connected, unless it was by a Unix socket.
     pub remote: Option<IpAddr>,
+    /// Who asked, as far as that was found out.
+    pub client: Option<IpAddr>,
     /// The status that the client has got; 0 for none.
     pub status: u16,
     /// When it began, in milliseconds of [`monotonic_ms`](crate::sys::clock::monotonic_ms).
@@ -317,11 +357,8 @@ impl Slot {
                 std::slice::from_ref(&at.protocol),
                 [entry.protocol.as_bytes()],
             );
-            let (family, remote) = pack(entry.remote);
-            at.family.store(family, Relaxed);
-            for (word, half) in at.remote.iter().zip(remote) {
-                word.store(half, Relaxed);
-            }
+            at.remote.set(entry.remote);
+            at.client.set(entry.client);
             at.status.store(0, Relaxed);
             at.started_ms.store(entry.started_ms, Relaxed);
             self.mark(place, true);
@@ -436,29 +473,6 @@ fn get(words: &[AtomicU64], count: u32) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// An address as numbers: a family, 0 for none, and its bytes.
-fn pack(remote: Option<IpAddr>) -> (u32, [u64; 2]) {
-    match remote {
-        None => (0, [0; 2]),
-        Some(IpAddr::V4(address)) => (4, [u64::from(address.to_bits()), 0]),
-        Some(IpAddr::V6(address)) => {
-            let bits = address.to_bits();
-            (6, [(bits >> 64) as u64, bits as u64])
-        }
-    }
-}
-
-fn unpack(family: u32, [high, low]: [u64; 2]) -> Option<IpAddr> {
-    match family {
-        4 => Some(IpAddr::V4(Ipv4Addr::from_bits(high as u32))),
-        6 => {
-            let bits = u128::from(high) << 64 | u128::from(low);
-            Some(IpAddr::V6(Ipv6Addr::from_bits(bits)))
-        }
-        _ => None,
-    }
-}
-
 /// `text` with control characters and backslashes escaped, so that it is one line that a terminal
 /// obeys no part of.
 pub fn printable(text: &str) -> String {
@@ -498,6 +512,7 @@ mod tests {
             target,
             protocol: "HTTP/1.1",
             remote: None,
+            client: None,
             started_ms,
         }
     }
@@ -604,7 +619,7 @@ mod tests {
             assert_eq!(slot.serving(), None);
         }
         at.status.store(u32::MAX, Relaxed);
-        at.family.store(u32::MAX, Relaxed);
+        at.remote.family.store(u64::MAX, Relaxed);
         at.protocol.store(u64::MAX, Relaxed);
         slot.taken
             .iter()
@@ -630,6 +645,7 @@ mod tests {
             let target = format!("/{place}?a b");
             let entry = Entry {
                 remote,
+                client: remote.map(|_| v6),
                 protocol: "HTTP/2",
                 ..entry("blog", "GET", &target, place as u64)
             };
@@ -645,6 +661,7 @@ mod tests {
             target: format!("/{place}?a b"),
             protocol: "HTTP/2".to_owned(),
             remote,
+            client: remote.map(|_| v6),
             status,
             started_ms: place as u64,
         };
@@ -658,10 +675,8 @@ mod tests {
         assert_eq!(slot.left_behind(), []);
         // A place that is used again has nothing of before.
         slot.enter(64, &entry("a", "PUT", "/", 1));
-        assert_eq!(
-            (slot.left_behind()[0].status, slot.left_behind()[0].remote),
-            (0, None)
-        );
+        let again = slot.left_behind().remove(0);
+        assert_eq!((again.status, again.remote, again.client), (0, None, None));
     }
 
     #[test]

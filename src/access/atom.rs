@@ -10,6 +10,7 @@ const QUOTE_MAX: usize = 40;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Atom {
     Remote,
+    Client,
     /// Identd's name, which nobody asks for.
     Identity,
     User(usize),
@@ -42,7 +43,7 @@ pub(super) enum Atom {
 }
 
 /// The atoms that are a name alone and need no field. gunicorn's have one letter, ours have more.
-const NAMED: [(&str, Atom); 26] = [
+const NAMED: [(&str, Atom); 27] = [
     ("h", Atom::Remote),
     ("l", Atom::Identity),
     ("t", Atom::Time),
@@ -59,6 +60,7 @@ const NAMED: [(&str, Atom); 26] = [
     ("D", Atom::Microseconds),
     ("L", Atom::DecimalSeconds),
     ("p", Atom::Process),
+    ("client", Atom::Client),
     ("app", Atom::App),
     ("slot", Atom::Slot),
     ("generation", Atom::Generation),

@@ -170,6 +170,7 @@ fn parts(text: &str, fields: &mut Fields) -> Result<Vec<Part>, FormatError> {
 fn write_atom(atom: Atom, record: &Record<'_>, line: &mut Vec<u8>) {
     match atom {
         Atom::Remote => number_or_nothing(line, record.remote),
+        Atom::Client => number_or_nothing(line, record.client),
         Atom::Identity => line.extend_from_slice(NOTHING),
         Atom::User(field) => {
             let user = value(record.request_fields, field).and_then(user);

@@ -16,6 +16,7 @@ fn record<'a>(
         began: began(),
         took: Duration::from_micros(2_034_567),
         remote: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))),
+        client: Some(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9))),
         request: Request::Head {
             method: "GET",
             target: "/a/b?x=1&y=2",
@@ -46,6 +47,7 @@ fn unknown() -> Record<'static> {
     Record {
         took: Duration::ZERO,
         remote: None,
+        client: None,
         request: Request::Unknown,
         status: 0,
         body_bytes: 0,
@@ -84,6 +86,7 @@ fn fields(names: &[HeaderName], present: &[(&str, &[u8])]) -> Vec<Option<HeaderV
 fn each_atom_has_its_value() {
     for (atom, expect, of_unknown) in [
         ("h", "192.0.2.7", "-"),
+        ("client", "203.0.113.9", "-"),
         ("l", "-", "-"),
         ("u", "alice", "-"),
         (
@@ -256,7 +259,8 @@ fn json_has_every_key_with_its_type() {
     );
     let known = json(&record(&request, &[]));
     let expect = serde_json::json!({
-        "time": "2026-11-25T21:51:24.123Z", "remote": "192.0.2.7", "user": "alice",
+        "time": "2026-11-25T21:51:24.123Z", "remote": "192.0.2.7",
+        "client": "203.0.113.9", "user": "alice",
         "method": "GET", "path": "/a/b", "query": "x=1&y=2", "protocol": "HTTP/1.1",
         "request_line": null, "tls": "TLSv1.3", "host": "example.org", "referer": "http://a/",
         "user_agent": "cürl\"", "status": 200, "body_bytes": 1234, "duration_us": 2_034_567,
@@ -284,6 +288,7 @@ fn json_of_somebody_who_means_no_good_is_json_still() {
             .parse()
             .unwrap(),
     );
+    record.client = record.remote;
     let (method, target) = ("M".repeat(9000), format!("{0}?{0}", "\"".repeat(4000)));
     record.request = Request::Head {
         method: &method,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::Write as _;
+use std::net::IpAddr;
 
 use http::HeaderName;
 use http::header::{AUTHORIZATION, HOST, REFERER, USER_AGENT};
@@ -33,8 +34,8 @@ pub(super) fn write(record: &Record<'_>, line: &mut Vec<u8>) {
     let field = |place| value(record.request_fields, place);
     let mut object = Object { line, first: true };
     object.text("time", Some(time::rfc3339(record.began).as_bytes()), 64);
-    let remote = record.remote.map(|remote| remote.to_string());
-    object.text("remote", remote.as_deref().map(str::as_bytes), 64);
+    object.address("remote", record.remote);
+    object.address("client", record.client);
     let user = field(3).and_then(user);
     object.text("user", user.as_deref(), SHORT_BYTES_MAX);
     let method = head.map(|(method, ..)| method.as_bytes());
@@ -91,6 +92,11 @@ impl Object<'_> {
             Some(value) => json_string(self.line, value, bytes_max),
             None => self.line.extend_from_slice(b"null"),
         }
+    }
+
+    fn address(&mut self, key: &str, address: Option<IpAddr>) {
+        let text = address.map(|address| address.to_string());
+        self.text(key, text.as_deref().map(str::as_bytes), 64);
     }
 
     fn number(&mut self, key: &str, value: Option<impl fmt::Display>) {

@@ -14,8 +14,10 @@ pub struct Record<'a> {
     pub began: SystemTime,
     /// From then to its end.
     pub took: Duration,
-    /// Who asked; `None` on a Unix socket.
+    /// Who connected, or whom the PROXY protocol named; `None` on a Unix socket.
     pub remote: Option<IpAddr>,
+    /// Who asked, as the app was told; `None` if a proxy did not say.
+    pub client: Option<IpAddr>,
     /// What was asked for.
     pub request: Request<'a>,
     /// The fields of the request that the format shows, in the order of

@@ -258,6 +258,7 @@ mod tests {
             target: "/a\nb",
             protocol: "HTTP/1.1",
             remote: None,
+            client: None,
             started_ms: monotonic_ms(),
         };
         board.slot(0).enter(0, &entry);

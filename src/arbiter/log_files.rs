@@ -167,6 +167,7 @@ fn record(
         began,
         took,
         remote: request.remote,
+        client: request.client,
         request: Request::Head {
             method: &request.method,
             target: &request.target,

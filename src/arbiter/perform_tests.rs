@@ -276,6 +276,7 @@ fn a_worker_that_misses_its_heartbeat_is_replaced() {
                 target: "/",
                 protocol: "HTTP/1.1",
                 remote: None,
+                client: None,
                 started_ms: monotonic_ms(),
             };
             slot.enter(0, &entry);

@@ -86,7 +86,7 @@ pub(super) async fn answer(
 ) -> io::Result<Outcome> {
     // As the client wrote it.
     let target = request.target();
-    if let Err(refusal) = resolve(shared, client, &mut request) {
+    if let Err(refusal) = resolve(shared, client, &mut request, record) {
         let status = refusal.status;
         tracing::debug!(%client, "refused with {}: {}", status.as_u16(), refusal.reason);
         let turned_away = TurnedAway::new(status, Reason::Malformed);
@@ -144,11 +144,18 @@ pub(super) async fn answer(
     converse(shared, running, (pump, chunks), (outgoing, record)).await
 }
 
-/// Puts what is known of the client into its request.
-fn resolve(shared: &Shared, client: &Client, request: &mut Request) -> Result<(), Refusal> {
+/// Puts what is known of the client into its request, and into its record.
+fn resolve(
+    shared: &Shared,
+    client: &Client,
+    request: &mut Request,
+    record: &mut Record,
+) -> Result<(), Refusal> {
     let (parts, authority) = (&mut request.parts, &mut request.authority);
     let forwarding = &shared.forwarding;
-    forwarding.resolve(parts, authority, &client.forwarder, &client.scheme)
+    let found = forwarding.resolve(parts, authority, &client.forwarder, &client.scheme)?;
+    record.came_from(found);
+    Ok(())
 }
 
 /// Finds the app that is asked for, and how long the body may be.

@@ -128,6 +128,7 @@ struct Open {
     started: Instant,
     took: Option<Duration>,
     remote: Option<IpAddr>,
+    client: Option<IpAddr>,
     tls: Option<&'static str>,
     asked: Asked,
     request_fields: Vec<Option<HeaderValue>>,
@@ -181,6 +182,13 @@ impl Record {
         open.write();
     }
 
+    /// Who asks was found out, if proxies have told it.
+    pub(super) fn came_from(&mut self, client: Option<IpAddr>) {
+        if let Some(open) = &mut self.open {
+            open.client = client;
+        }
+    }
+
     /// The app that answers it is found, or it is about to run: it gets a place, if it has none.
     pub(super) fn enter(
         &mut self,
@@ -201,6 +209,7 @@ impl Record {
             target: target.as_str(),
             protocol: protocol(request.parts.version),
             remote: self.open.as_ref().and_then(|open| open.remote),
+            client: self.open.as_ref().and_then(|open| open.client),
             started_ms: clock::monotonic_ms(),
         };
         place.take(&entry, runs);
@@ -305,12 +314,14 @@ impl Drop for Record {
 
 impl Open {
     fn new(shared: &Rc<Shared>, client: &Client, asked: Asked) -> Self {
+        let remote = client.peer.map(|address| address.ip().to_canonical());
         Self {
             shared: Rc::clone(shared),
             began: SystemTime::now(),
             started: Instant::now(),
             took: None,
-            remote: client.peer.map(|address| address.ip()),
+            remote,
+            client: remote,
             tls: client.tls,
             asked,
             request_fields: Vec::new(),
@@ -347,6 +358,7 @@ impl Open {
             began: self.began,
             took: self.took.unwrap_or_else(|| self.started.elapsed()),
             remote: self.remote,
+            client: self.client,
             request,
             request_fields: &self.request_fields,
             response_fields: &self.response_fields,

@@ -102,6 +102,7 @@ mod tests {
             target,
             protocol: "HTTP/1.1",
             remote: None,
+            client: None,
             started_ms: 1,
         };
         requests.come(slot);
@@ -119,6 +120,7 @@ mod tests {
             target: "/",
             protocol: "HTTP/1.1",
             remote: None,
+            client: None,
             started_ms: 1,
         };
         let waiting: Vec<_> = (0..PLACES)

@@ -10,6 +10,7 @@ mod harness;
 mod accept;
 mod accept_failures;
 mod access_log;
+mod access_log_clients;
 mod access_log_sinks;
 mod bodiless;
 mod boot;

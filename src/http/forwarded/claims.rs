@@ -161,6 +161,15 @@ impl Told {
         HeaderValue::try_from(chain.join(", ")).ok()
     }
 
+    /// The address of the client, which is the peer if they name nobody.
+    pub(super) fn client(&self, peer: Option<IpAddr>) -> Option<IpAddr> {
+        match self.nodes.first() {
+            Some(Node::Address(address)) => Some(*address),
+            Some(Node::Unknown) => None,
+            None => peer,
+        }
+    }
+
     /// What both say. A proxy that sets the ones lets the client's others pass, so where both are
     /// there they must agree.
     fn and(self, other: Self) -> Result<Self, Refusal> {

@@ -43,8 +43,8 @@ pub struct Forwarding {
 /// The other end of a connection: the client, or the proxy that is nearest to the server.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// Its address as fields write it.
-    address: Option<HeaderValue>,
+    /// Its address, and the same as fields write it.
+    address: Option<(IpAddr, HeaderValue)>,
     /// Whether its fields are believed.
     trusted: bool,
 }
@@ -81,7 +81,9 @@ impl Forwarding {
     pub fn peer(&self, address: IpAddr) -> Peer {
         let address = address.to_canonical();
         Peer {
-            address: HeaderValue::from_str(&address.to_string()).ok(),
+            address: HeaderValue::from_str(&address.to_string())
+                .ok()
+                .map(|text| (address, text)),
             trusted: self.trusts(address),
         }
     }
@@ -98,7 +100,7 @@ impl Forwarding {
 
     /// Puts what is known of the client in the place of what the fields say: in the fields, in the
     /// URI, and in `authority`, which is the host that is asked for. Takes the prefix off the path.
-    /// `scheme` is that of the connection.
+    /// `scheme` is that of the connection. Answers with the client's address, if it is known.
     ///
     /// # Errors
     ///
@@ -109,7 +111,7 @@ impl Forwarding {
         authority: &mut Option<Authority>,
         peer: &Peer,
         scheme: &Scheme,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<IpAddr>, Refusal> {
         let headers = &mut request.headers;
         let mut told = Told::default();
         if self.claims.any(headers) {
@@ -118,7 +120,8 @@ impl Forwarding {
             }
             self.claims.remove(headers, peer.trusted);
         }
-        set(headers, FORWARDED_FOR, told.chain(peer.address.as_ref()))?;
+        let text = peer.address.as_ref().map(|(_, text)| text);
+        set(headers, FORWARDED_FOR, told.chain(text))?;
         let scheme = told.scheme.as_ref().unwrap_or(scheme);
         set(headers, FORWARDED_PROTO, Some(proto(scheme)))?;
         if let Some(host) = &told.host {
@@ -135,7 +138,8 @@ impl Forwarding {
         if other_scheme || told.host.is_some() || path.is_some() {
             change(&mut request.uri, scheme, told.host.as_ref(), path);
         }
-        Ok(())
+        let address = peer.address.as_ref().map(|(address, _)| *address);
+        Ok(told.client(address))
     }
 
     fn trusts(&self, address: IpAddr) -> bool {

@@ -35,7 +35,15 @@ fn request(target: &str, fields: &str, scheme: &Scheme) -> (Parts, Option<Author
 /// All fields but Host, in lines, and the URI in front of them.
 fn resolved(peer: &Peer, fields: &str) -> Result<String, Refusal> {
     let (mut parts, mut authority) = request("/p?q", fields, &Scheme::HTTP);
-    forwarding("").resolve(&mut parts, &mut authority, peer, &Scheme::HTTP)?;
+    let client = forwarding("").resolve(&mut parts, &mut authority, peer, &Scheme::HTTP)?;
+    let chain = parts.headers.get(FORWARDED_FOR);
+    let first = chain.and_then(|chain| chain.to_str().unwrap().split(", ").next());
+    let unknown = client.is_none().then_some("unknown");
+    let text = client.map(|client| client.to_string());
+    assert_eq!(
+        first,
+        text.as_deref().or(unknown.filter(|_| chain.is_some()))
+    );
     assert_eq!(parts.headers.get_all(HOST).iter().count(), 1);
     assert_eq!(parts.headers[HOST], authority.as_ref().unwrap().as_str());
     assert_eq!(parts.uri.authority(), authority.as_ref());
@@ -389,7 +397,7 @@ fn made_up_claims_are_refused_or_lead_to_one_client() {
         }
         let (mut parts, mut authority) = request("/", fields.trim_end(), &Scheme::HTTP);
         match forwarding.resolve(&mut parts, &mut authority, &peer, &Scheme::HTTP) {
-            Ok(()) => accepted += 1,
+            Ok(_) => accepted += 1,
             Err(refusal) => {
                 assert_eq!(refusal.status, 400, "seed {seed}: {fields}");
                 refused += 1;
