@@ -89,6 +89,7 @@ fn what_anybody_else_says_does_not() {
         "X-Forwarded-Ssl: on\nX-Forwarded-Proto: http",
         "X-Forwarded-For: ,;\"",
         "X-Forwarded-User: alice\nX-Forwarded-Prefix: /x\nTrue-Client-IP: 192.0.2.7",
+        "X-Original-URL: /admin\nScript-Name: /x\nProxy: http://evil\nX-Host: evil\nTransfer_Encoding: x",
         "Connection: X-Forwarded-For",
     ] {
         let said = told(&ask(&mut client, "/", fields));

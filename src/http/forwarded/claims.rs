@@ -15,39 +15,92 @@ use super::node::Node;
 use super::{FORWARDED_FOR, element, parse_host};
 
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// Claims of a family of fields, some of which are no address, scheme or host: who has logged in,
-/// for instance. They are taken from trusted peers.
+/// Begins the names of a family of claims, some of which are no address, scheme or host: who has
+/// logged in, for instance. Strangers' are taken off.
 const FAMILY: &str = "x-forwarded-";
-/// Claims about an address, a scheme, a host or a prefix. Nobody's get past the server: it has read
-/// those that it knows, and a proxy that sets one of them lets others pass as clients send them.
-const CLAIMS: [&str; 24] = [
-    "cf-connecting-ip",
-    "cf-connecting-ipv6",
-    "client-ip",
-    "fastly-client-ip",
-    "fly-client-ip",
-    "forwarded",
-    "front-end-https",
-    "true-client-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-prefix",
-    "x-forwarded-proto",
-    "x-forwarded-protocol",
-    "x-forwarded-scheme",
-    "x-forwarded-ssl",
-    "x-original-forwarded-for",
-    "x-original-host",
-    "x-originating-ip",
-    "x-real-ip",
-    "x-remote-ip",
-    "x-scheme",
-    "x-url-scheme",
+/// Fields that are taken off, and why; docs/proxies.md lists them too.
+pub(super) const CLAIMS: [(Whose, &[&str]); 3] = [
+    // Who the client is, by which scheme and for which host. The server has read those that it
+    // knows, and a proxy that sets one of them lets others pass as clients send them.
+    (
+        Whose::Anybody,
+        &[
+            "cf-connecting-ip",
+            "cf-connecting-ipv6",
+            "cf-pseudo-ipv4",
+            "client-ip",
+            "fastly-client-ip",
+            "fly-client-ip",
+            "forwarded",
+            "forwarded-for",
+            "front-end-https",
+            "proxy-client-ip",
+            "remote-addr",
+            "true-client-ip",
+            "wl-proxy-client-ip",
+            "x-appengine-user-ip",
+            "x-azure-clientip",
+            "x-azure-socketip",
+            "x-client-ip",
+            "x-cluster-client-ip",
+            "x-envoy-external-address",
+            "x-forwarded",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-forwarded-prefix",
+            "x-forwarded-proto",
+            "x-forwarded-protocol",
+            "x-forwarded-scheme",
+            "x-forwarded-ssl",
+            "x-host",
+            "x-http-host-override",
+            "x-nf-client-connection-ip",
+            "x-original-forwarded-for",
+            "x-original-host",
+            "x-originating-ip",
+            "x-proxyuser-ip",
+            "x-real-ip",
+            "x-remote-addr",
+            "x-remote-ip",
+            "x-scheme",
+            "x-true-client-ip",
+            "x-url-scheme",
+            "x-vercel-forwarded-for",
+            // Where a name becomes a variable with HTTP_ in front, it is the proxy that an app sends
+            // its own requests to: CVE-2016-5385.
+            "proxy",
+        ],
+    ),
+    // Which path was asked for, and where below it the app is. Some frameworks route by them; a
+    // proxy that authorises requests by an app tells it of them so.
+    (
+        Whose::Strangers,
+        &[
+            "path-info",
+            "script-name",
+            "x-original-uri",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-script-name",
+        ],
+    ),
+    // How long the body is. Of these the server has read the ones with a hyphen, which alone are
+    // HTTP's; an app that cannot tell them apart must not find others.
+    (Whose::Misspelt, &["content-length", "transfer-encoding"]),
 ];
 /// More proxies than anybody has in a row.
 const HOPS_MAX: usize = 64;
+
+/// Whose fields of some names do not get past the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Those of trusted peers neither.
+    Anybody,
+    /// Those of all peers that are not trusted.
+    Strangers,
+    /// Anybody's, if there is an underscore in the place of a hyphen.
+    Misspelt,
+}
 
 /// Which fields are claims, and which of them mean https.
 #[derive(Debug, Clone)]
@@ -75,7 +128,8 @@ impl Claims {
         };
         let secure: Vec<_> = secure.iter().filter_map(field).collect();
         let mut initials = [false; 256];
-        let names = secure.iter().map(|(name, _)| name.as_str()).chain(CLAIMS);
+        let known = CLAIMS.iter().flat_map(|(_, names)| names.iter().copied());
+        let names = secure.iter().map(|(name, _)| name.as_str()).chain(known);
         for initial in names.filter_map(|name| name.bytes().next()) {
             initials[usize::from(initial)] = true;
         }
@@ -94,11 +148,17 @@ impl Claims {
         let initial = name.as_bytes().first().copied().unwrap_or_default();
         // Interfaces that are descended from CGI take an underscore for a hyphen.
         self.initials[usize::from(initial)]
-            && (CLAIMS.iter().any(|claim| is_same(name, claim))
-                || self
-                    .secure
-                    .iter()
-                    .any(|(claim, _)| is_same(name, claim.as_str()))
+            && (CLAIMS.iter().any(|(whose, claims)| {
+                let counts = match whose {
+                    Whose::Anybody => true,
+                    Whose::Strangers => !trusted,
+                    Whose::Misspelt => name.contains('_'),
+                };
+                counts && claims.iter().any(|claim| is_same(name, claim))
+            }) || self
+                .secure
+                .iter()
+                .any(|(claim, _)| is_same(name, claim.as_str()))
                 || !trusted
                     && name
                         .get(..FAMILY.len())

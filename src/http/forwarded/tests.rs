@@ -1,5 +1,6 @@
 //! Checks what becomes of a request's fields, for trusted peers and for others.
 
+use super::claims::Whose;
 use super::*;
 use crate::http::head::parse;
 use crate::http::limits::Limits;
@@ -99,10 +100,37 @@ fn claims_of_strangers_are_taken_off() {
     ] {
         assert_eq!(from(STRANGER, fields), plain, "{fields}");
     }
-    let others = "accept: */*\ncookie: c\nforward: f\nx-forward: f\nx-request-id: 7";
+    let others = "accept: */*\ncookie: c\ncontent_type: t\nproxy-authorization: p\nforward: f\nx-forward: f\nx-request-id: 7";
     let kept = from(STRANGER, others).unwrap();
     for line in others.lines() {
         assert!(kept.contains(line), "{line}: {kept}");
+    }
+}
+
+#[test]
+fn each_claim_is_taken_off_in_every_spelling_and_in_the_manual() {
+    let manual = include_str!("../../../docs/proxies.md").to_lowercase();
+    for (whose, names) in claims::CLAIMS {
+        for name in names {
+            let underscores = name.replace('-', "_");
+            for spelling in [*name, &underscores, &name.replacen('-', "_", 1)] {
+                // With a hyphen they are HTTP's.
+                if whose == Whose::Misspelt && spelling == *name {
+                    continue;
+                }
+                // An empty value says nothing where it is read.
+                let field = format!("{spelling}:");
+                let plain = |address| learnt(address, "http://h.example");
+                assert_eq!(from(STRANGER, &field), plain(STRANGER), "{field}");
+                let kept = from(PROXY, &field) != plain(PROXY);
+                assert_eq!(kept, whose == Whose::Strangers, "{field}");
+            }
+            let listed = match whose {
+                Whose::Misspelt => &underscores,
+                Whose::Anybody | Whose::Strangers => *name,
+            };
+            assert!(manual.contains(&format!("`{listed}`")), "{listed}");
+        }
     }
 }
 
