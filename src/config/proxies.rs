@@ -88,8 +88,19 @@ pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, Problem> {
     let network = address.map(IpNet::from).or_else(|_| text.parse());
     match network {
         // Who writes 10.1.2.3/8 means one address or all of 10.0.0.0/8; nobody can tell.
-        Ok(network) if network.trunc() == network => Ok(vec![network]),
+        Ok(network) if network.trunc() == network => Ok(vec![canonical(network)]),
         Ok(_) | Err(_) => Err(Problem::invalid(text, EXPECTED_NETWORK)),
+    }
+}
+
+/// An IPv4 network that is written as an IPv6 one is what it was, as an address is (RFC 4291
+/// section 2.5.5.2): peers' addresses are compared with it in that form.
+fn canonical(network: IpNet) -> IpNet {
+    const MAPPED_BITS: u8 = 96;
+    let length = network.prefix_len().checked_sub(MAPPED_BITS);
+    match (network.addr().to_canonical(), length) {
+        (address @ IpAddr::V4(_), Some(length)) => IpNet::new(address, length).unwrap_or(network),
+        _ => network,
     }
 }
 
@@ -136,6 +147,11 @@ mod tests {
             ("0::1", "::1"),
             ("FD00::/8", "fd00::/8"),
             ("::ffff:10.1.2.3", "10.1.2.3"),
+            ("::ffff:10.1.2.3/128", "10.1.2.3"),
+            ("::ffff:127.0.0.0/104", "127.0.0.0/8"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::fffe:0:0/95", "::fffe:0:0/95"),
+            ("::/0", "::/0"),
         ] {
             let read = networks(text).unwrap();
             let written: Vec<_> = read.iter().map(network_text).collect();
@@ -153,6 +169,8 @@ mod tests {
             "10.0.0",
             "10.0.0.0/8 ",
             "::1/127",
+            "::ffff:127.0.0.1/104",
+            "::ffff:0:0/95",
             "[::1]",
             "fe80::1%eth0",
             "**",
