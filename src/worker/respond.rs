@@ -20,6 +20,9 @@ use crate::http::response::{BodyLength, ResponseError};
 
 /// What a guest may make of its response ahead of its client, in bytes.
 const AHEAD_BYTES: u64 = 1 << 20;
+/// A response is sent in pieces of this size at most: it may break off at any time, and what has got
+/// out of it is told. In bytes.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// What became of the body that a guest made for its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,12 +121,16 @@ pub(super) async fn respond(
         making,
         patience: Patience::new(shared.min_body_rate),
     };
-    while let Some(piece) = response.next(outgoing).await? {
-        let bytes = piece.len();
-        response.let_out(bytes, outgoing.data(piece)).await?;
-        response.making.record.sent(bytes);
+    while let Some(mut data) = response.next(outgoing).await? {
+        while !data.is_empty() {
+            let held = data.len();
+            let piece = data.split_to(held.min(PIECE_BYTES));
+            let bytes = piece.len();
+            response.let_out(bytes, held, outgoing.data(piece)).await?;
+            response.making.record.sent(bytes);
+        }
     }
-    response.let_out(0, outgoing.end()).await?;
+    response.let_out(0, 0, outgoing.end()).await?;
     Ok(Sent::Whole)
 }
 
@@ -174,15 +181,17 @@ impl Response<'_> {
             if let Some(made) = at_once(making.make()).await {
                 return made;
             }
-            self.let_out(0, async { Ok(outgoing.flush().await?) })
-                .await?;
+            let flush = async { Ok(outgoing.flush().await?) };
+            self.let_out(0, 0, flush).await?;
         }
     }
 
-    /// Waits until so many bytes are out; if the client makes it wait, the guest works on.
+    /// Waits until so many bytes are out, of those that are held; if the client makes it wait, the guest
+    /// works on.
     async fn let_out(
         &mut self,
         bytes: usize,
+        held: usize,
         out: impl Future<Output = Result<(), Unsent>>,
     ) -> Result<(), Over> {
         let mut out = pin!(out);
@@ -190,7 +199,7 @@ impl Response<'_> {
             return Ok(result?);
         }
         let Self { making, patience } = self;
-        making.keep(bytes);
+        making.keep(held);
         patience.allow(bytes);
         let who = (&making.shared.waiting, making.pace);
         let result = tokio::select! {
@@ -198,7 +207,7 @@ impl Response<'_> {
             sent = patience.wait(who, out) => sent?,
             over = making.work_ahead() => return Err(over),
         };
-        making.kept.give_back(bytes);
+        making.kept.give_back(held);
         Ok(result?)
     }
 }
