@@ -31,8 +31,8 @@ pub struct Meaning {
     pub expect_continue: bool,
 }
 
-/// Checks a head and puts it into the form that HTTP/1.1 gives it: a target with `scheme`, Host, and
-/// one Cookie field (RFC 9113 sections 8.2.3 and 8.3.1). `has_content` says whether more than the
+/// Checks a head and puts it into the form that HTTP/1.1 gives it: a target with its scheme, which is
+/// `scheme` if it says none, Host, and one Cookie field (RFC 9113 sections 8.2.3 and 8.3.1). `has_content` says whether more than the
 /// head came.
 ///
 /// # Errors
@@ -75,6 +75,7 @@ pub fn check(
     let host = host.map_err(|_| Refusal::bad_request("malformed authority"))?;
     let added = parts.headers.try_insert(HOST, host);
     added.map_err(|_| Refusal::fields_too_large("too many fields"))?;
+    let scheme = parts.uri.scheme().cloned().unwrap_or(scheme);
     parts.uri = uri(scheme, &authority, target)?;
     Ok(Meaning {
         authority,
@@ -193,10 +194,7 @@ mod tests {
     fn a_head_becomes_what_http_1_makes_of_it() {
         let fields = [("cookie", "a=1"), ("x", "y"), ("cookie", "b=2")];
         let (parts, meaning) = checked("GET", "http://h:1/a?b", &fields, false).unwrap();
-        assert_eq!(
-            parts.uri, "https://h:1/a?b",
-            "the client does not choose the scheme"
-        );
+        assert_eq!(parts.uri, "http://h:1/a?b");
         assert_eq!(parts.headers["host"], "h:1");
         assert_eq!(parts.headers["cookie"], "a=1; b=2");
         assert_eq!(parts.headers.get_all("cookie").iter().count(), 1);

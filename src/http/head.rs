@@ -72,6 +72,8 @@ pub struct Head {
     pub method: Method,
     /// The form that the target had.
     pub target: Target,
+    /// The scheme of an absolute target.
+    pub scheme: Option<Scheme>,
     /// Whom the client wants: from an absolute target, else from Host. Always there in HTTP/1.1.
     pub authority: Option<Authority>,
     /// The path as the client wrote it, with its query; `*` for [`Target::Asterisk`].
@@ -95,14 +97,15 @@ impl Head {
         self.authority.as_ref().map_or("", Authority::as_str)
     }
 
-    /// The target URI (RFC 9110 section 7.1), put together without parsing or copying.
+    /// The target URI (RFC 9110 section 7.1), put together without parsing or copying. Unless the
+    /// target says its scheme, it is `scheme`.
     ///
     /// It has a scheme and an authority only if there is an authority and the target is not `*`.
     pub fn uri(&self, scheme: Scheme) -> Uri {
         let mut parts = http::uri::Parts::default();
         parts.path_and_query = Some(self.path_and_query.clone());
         if self.target != Target::Asterisk && self.authority.is_some() {
-            parts.scheme = Some(scheme);
+            parts.scheme = Some(self.scheme.clone().unwrap_or(scheme));
             parts.authority.clone_from(&self.authority);
         }
         Uri::from_parts(parts).expect("scheme and authority are set together, beside a path")
@@ -301,6 +304,7 @@ fn build(request: &httparse::Request<'_, '_>, head: &[u8]) -> Result<Head, Refus
     Ok(Head {
         method,
         target: parts.form,
+        scheme: parts.scheme,
         authority: parts.authority.or(host),
         path_and_query: parts.path_and_query,
         version,
@@ -447,7 +451,7 @@ mod tests {
         let cases: [(&str, &str); 5] = [
             ("GET /a?b HTTP/1.1\r\nHost: h:1\r\n\r\n", "https://h:1/a?b"),
             ("GET //a HTTP/1.1\r\nHost: h\r\n\r\n", "https://h//a"),
-            ("GET http://i?q HTTP/1.1\r\nHost: h\r\n\r\n", "https://i/?q"),
+            ("GET http://i?q HTTP/1.1\r\nHost: h\r\n\r\n", "http://i/?q"),
             ("GET /a HTTP/1.0\r\n\r\n", "/a"),
             ("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", "*"),
         ];

@@ -233,6 +233,7 @@ fn responses_that_are_encoded_are_found_by_a_client() {
 fn random_request(random: &mut Random) -> Request {
     const METHODS: [&str; 4] = ["GET", "POST", "DELETE", "x-y"];
     const PATHS: [&str; 4] = ["/", "/a/../b?c=%00", "//c|d", "/?http://e/"];
+    const SCHEMES: [&str; 2] = ["http", "https"];
     const HOSTS: [&str; 4] = ["a", "a.example:80", "[::1]", "192.0.2.1:0"];
     let content = random.bytes(40);
     let mut lines = vec![("accept".to_owned(), "*/*, a;q=0".to_owned())];
@@ -277,6 +278,7 @@ fn random_request(random: &mut Random) -> Request {
             } else {
                 Target::Origin
             },
+            scheme: absolute.then(|| SCHEMES[random.below(SCHEMES.len())].parse().unwrap()),
             authority: Some(authority.parse().unwrap()),
             path_and_query: PATHS[random.below(PATHS.len())].parse().unwrap(),
             version: Version::Http11,

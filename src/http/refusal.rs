@@ -42,6 +42,14 @@ impl Refusal {
         }
     }
 
+    /// 421: a target that cannot be asked for on this connection (RFC 9110 section 15.5.20).
+    pub(super) const fn misdirected(reason: &'static str) -> Self {
+        Self {
+            status: StatusCode::MISDIRECTED_REQUEST,
+            reason,
+        }
+    }
+
     /// 431: a field, or all of them together, too large (RFC 6585 section 5).
     pub(super) const fn fields_too_large(reason: &'static str) -> Self {
         Self {

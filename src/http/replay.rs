@@ -81,9 +81,11 @@ impl Request {
     /// The request as a careful client would have sent it.
     pub fn encode(&self) -> Vec<u8> {
         let head = &self.head;
-        let origin = match head.target {
-            Target::Absolute => format!("http://{}", head.authority_str()),
-            Target::Origin | Target::Asterisk => String::new(),
+        let origin = match &head.scheme {
+            Some(scheme) if head.target == Target::Absolute => {
+                format!("{scheme}://{}", head.authority_str())
+            }
+            Some(_) | None => String::new(),
         };
         let version = match head.version {
             Version::Http10 => "HTTP/1.0",

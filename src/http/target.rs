@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::Method;
-use http::uri::{Authority, PathAndQuery};
+use http::uri::{Authority, PathAndQuery, Scheme};
 
 use super::refusal::Refusal;
 
@@ -27,7 +27,8 @@ pub enum Target {
 /// A target taken apart.
 pub(super) struct Parts {
     pub(super) form: Target,
-    /// The authority that the target itself names.
+    /// The scheme and the authority that the target itself names.
+    pub(super) scheme: Option<Scheme>,
     pub(super) authority: Option<Authority>,
     pub(super) path_and_query: PathAndQuery,
 }
@@ -50,6 +51,7 @@ pub(super) fn parse(method: &Method, raw: Bytes) -> Result<Parts, Refusal> {
     if raw.starts_with(b"/") {
         return Ok(Parts {
             form: Target::Origin,
+            scheme: None,
             authority: None,
             path_and_query: path(raw)?,
         });
@@ -60,6 +62,7 @@ pub(super) fn parse(method: &Method, raw: Bytes) -> Result<Parts, Refusal> {
         }
         return Ok(Parts {
             form: Target::Asterisk,
+            scheme: None,
             authority: None,
             path_and_query: asterisk(),
         });
@@ -72,10 +75,11 @@ fn parse_absolute(method: &Method, raw: &Bytes) -> Result<Parts, Refusal> {
     let Some(colon) = raw.windows(3).position(|three| three == b"://") else {
         return Err(Refusal::bad_request("target in no known form"));
     };
-    let scheme = &raw[..colon];
-    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
-        return Err(Refusal::bad_request("target with an unknown scheme"));
-    }
+    let scheme = match raw[..colon].to_ascii_lowercase().as_slice() {
+        b"http" => Scheme::HTTP,
+        b"https" => Scheme::HTTPS,
+        _ => return Err(Refusal::bad_request("target with an unknown scheme")),
+    };
     let rest = raw.slice(colon + 3..);
     let ends = |byte: &u8| *byte == b'/' || *byte == b'?';
     let authority_len = rest.iter().position(ends).unwrap_or(rest.len());
@@ -96,6 +100,7 @@ fn parse_absolute(method: &Method, raw: &Bytes) -> Result<Parts, Refusal> {
     };
     Ok(Parts {
         form,
+        scheme: (form == Target::Absolute).then_some(scheme),
         authority: Some(authority),
         path_and_query,
     })

@@ -3,7 +3,9 @@
 
 use std::net::Ipv4Addr;
 
-use crate::harness::{Client, Response, Server, Start, in_repository};
+use crate::h2::cleartext;
+use crate::harness::h2::request;
+use crate::harness::{Client, H2, Response, Server, Start, in_loop, in_repository};
 
 /// What the guest says it was given: its first line, and the fields about its client.
 fn told(response: &Response) -> String {
@@ -161,6 +163,28 @@ fn whoever_can_open_a_unix_socket_is_trusted() {
     assert_eq!(said, given("https", "a.example:8443", "192.0.2.7"));
     let said = told(&ask(&mut client, "/", ""));
     assert_eq!(said, "GET http h.example /\nx-forwarded-proto: http");
+}
+
+#[test]
+fn only_a_trusted_proxy_asks_for_https_in_the_clear() {
+    for (trusted, status) in [("127.0.0.1", 200), ("", 421)] {
+        let start = Start::app("app-echo").args(["--forwarded-allow-ips", trusted]);
+        let server = cleartext(start);
+        let mut client = server.connect();
+        for (target, status) in [("http://h.example/", 200), ("https://h.example/", status)] {
+            let response = ask(&mut client, target, "");
+            assert_eq!(response.status(), status, "{trusted} {target}");
+            if status == 200 {
+                assert_eq!(told(&response), given("http", "h.example", "127.0.0.1"));
+            }
+        }
+        in_loop(async {
+            let client = H2::connect(&server).await;
+            let asks = request("GET", "/").uri("https://localhost/");
+            assert_eq!(client.ask(asks).await.unwrap().status(), status);
+            assert_eq!(client.get("/").await.status(), 200);
+        });
+    }
 }
 
 #[test]

@@ -98,13 +98,14 @@ impl Forwarding {
         }
     }
 
-    /// Puts what is known of the client in the place of what the fields say: in the fields, in the
+    /// Puts what is known of the client in the place of what the request says: in the fields, in the
     /// URI, and in `authority`, which is the host that is asked for. Takes the prefix off the path.
     /// `scheme` is that of the connection. Answers with the client's address, if it is known.
     ///
     /// # Errors
     ///
-    /// 400 for claims of a trusted peer that are malformed or contradict each other.
+    /// 400 for claims of a trusted peer that are malformed or contradict each other; 421 for an https
+    /// target that nobody but a trusted peer may ask for in the clear (RFC 9110 section 7.4).
     pub fn resolve(
         &self,
         request: &mut Parts,
@@ -112,6 +113,10 @@ impl Forwarding {
         peer: &Peer,
         scheme: &Scheme,
     ) -> Result<Option<IpAddr>, Refusal> {
+        let asked = request.uri.scheme();
+        if asked == Some(&Scheme::HTTPS) && *scheme == Scheme::HTTP && !peer.trusted {
+            return Err(Refusal::misdirected("https without TLS"));
+        }
         let headers = &mut request.headers;
         let mut told = Told::default();
         if self.claims.any(headers) {

@@ -309,6 +309,27 @@ fn the_scheme_of_the_connection_counts_if_nobody_says_more() {
 }
 
 #[test]
+fn the_client_does_not_choose_the_scheme() {
+    let forwarding = forwarding("");
+    for (address, target, scheme, expect) in [
+        (STRANGER, "http://h.example/", Scheme::HTTP, Ok("http")),
+        (STRANGER, "http://h.example/", Scheme::HTTPS, Ok("https")),
+        (STRANGER, "https://h.example/", Scheme::HTTPS, Ok("https")),
+        (STRANGER, "https://h.example/", Scheme::HTTP, Err(421)),
+        (STRANGER, "HTTPS://h.example/", Scheme::HTTP, Err(421)),
+        // What a proxy was asked for it says in fields.
+        (PROXY, "https://h.example/", Scheme::HTTP, Ok("http")),
+    ] {
+        let (mut parts, mut authority) = request(target, "X-Forwarded-Port: 1", &scheme);
+        let peer = forwarding.peer(address.parse().unwrap());
+        let resolved = forwarding.resolve(&mut parts, &mut authority, &peer, &scheme);
+        let status = resolved.map_err(|refusal| refusal.status.as_u16());
+        let said = status.map(|_| parts.uri.scheme_str().unwrap());
+        assert_eq!(said, expect, "{address} {target} {scheme}");
+    }
+}
+
+#[test]
 fn the_prefix_is_taken_off_at_the_end_of_a_segment() {
     let forwarding = forwarding("/api/v1");
     let peer = forwarding.peer(STRANGER.parse().unwrap());
