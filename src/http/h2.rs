@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Uri};
 
-use super::fields::Fields;
+use super::fields::{Fields, trim};
 use super::head::{Framing, Version};
 use super::limits::Limits;
 use super::refusal::Refusal;
@@ -116,12 +116,9 @@ fn check_limits(
         if length > limits.field_bytes_max() {
             return Err(Refusal::fields_too_large("field too long"));
         }
-        // HTTP/1.1 has no way to write them.
-        if value
-            .as_bytes()
-            .iter()
-            .any(|byte| super::scan::is_control(*byte))
-        {
+        // HTTP/1.1 has no way to write them (RFC 9113 section 8.2.1).
+        let text = value.as_bytes();
+        if trim(text) != text || text.iter().any(|byte| super::scan::is_control(*byte)) {
             return Err(Refusal::bad_request("malformed field value"));
         }
     }
@@ -242,7 +239,7 @@ mod tests {
         let long = format!("http://h/{}", "a".repeat(4094));
         let value = "a".repeat(8190);
         type Fields<'a> = &'a [(&'a str, &'a str)];
-        let cases: [(&str, &str, Fields<'_>, u16); 12] = [
+        let cases: [(&str, &str, Fields<'_>, u16); 14] = [
             ("CONNECT", "h:1", &[], 501),
             ("GET", "/", &[], 400),
             ("GET", "*", &[("host", "h")], 400),
@@ -258,6 +255,8 @@ mod tests {
             ),
             ("GET", "http://h/", &[("transfer-encoding", "chunked")], 400),
             ("GET", "http://h/", &[("expect", "x")], 417),
+            ("GET", "http://h/", &[("x", " y")], 400),
+            ("GET", "http://h/", &[("x", "y\t")], 400),
             ("GET", &long, &[], 414),
             ("GET", "http://h/", &[("x", &value)], 431),
         ];
