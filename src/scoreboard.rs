@@ -116,6 +116,7 @@ plain_struct! {
     struct Request {
         started_ms: AtomicU64,
         protocol: AtomicU64,
+        tls: AtomicU64,
         remote: Address,
         client: Address,
         status: AtomicU32,
@@ -170,12 +171,12 @@ impl Request {
     fn read(&self) -> LeftBehind {
         let line = get(&self.line, self.line_bytes.load(Relaxed));
         let (method, target) = line.split_once(' ').unwrap_or((&line, ""));
-        let protocol = get(std::slice::from_ref(&self.protocol), u32::MAX);
         LeftBehind {
             app: get(&self.app, self.app_bytes.load(Relaxed)),
             method: method.to_owned(),
             target: target.to_owned(),
-            protocol: protocol.trim_end_matches('\0').to_owned(),
+            protocol: get_word(&self.protocol),
+            tls: Some(get_word(&self.tls)).filter(|version| !version.is_empty()),
             remote: self.remote.get(),
             client: self.client.get(),
             status: u16::try_from(self.status.load(Relaxed)).unwrap_or(0),
@@ -195,6 +196,8 @@ pub struct Entry<'a> {
     pub target: &'a str,
     /// Such as `HTTP/1.1`; at most eight bytes.
     pub protocol: &'a str,
+    /// The version of TLS that it came over, such as `TLSv1.3`; at most eight bytes.
+    pub tls: Option<&'a str>,
     /// Who has connected, unless it is by a Unix socket.
     pub remote: Option<IpAddr>,
     /// Who asks, as far as that was found out.
@@ -214,6 +217,8 @@ pub struct LeftBehind {
     pub target: String,
     /// Such as `HTTP/1.1`.
     pub protocol: String,
+    /// The version of TLS that it came over.
+    pub tls: Option<String>,
     /// Who had connected, unless it was by a Unix socket.
     pub remote: Option<IpAddr>,
     /// Who asked, as far as that was found out.
@@ -353,10 +358,8 @@ impl Slot {
                 .store(put(&at.app, [entry.app.as_bytes()]), Relaxed);
             let line = [entry.method.as_bytes(), b" ", entry.target.as_bytes()];
             at.line_bytes.store(put(&at.line, line), Relaxed);
-            put(
-                std::slice::from_ref(&at.protocol),
-                [entry.protocol.as_bytes()],
-            );
+            put_word(&at.protocol, entry.protocol);
+            put_word(&at.tls, entry.tls.unwrap_or_default());
             at.remote.set(entry.remote);
             at.client.set(entry.client);
             at.status.store(0, Relaxed);
@@ -473,6 +476,15 @@ fn get(words: &[AtomicU64], count: u32) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+fn put_word(word: &AtomicU64, text: &str) {
+    put(std::slice::from_ref(word), [text.as_bytes()]);
+}
+
+fn get_word(word: &AtomicU64) -> String {
+    let text = get(std::slice::from_ref(word), u32::MAX);
+    text.trim_end_matches('\0').to_owned()
+}
+
 /// `text` with control characters and backslashes escaped, so that it is one line that a terminal
 /// obeys no part of.
 pub fn printable(text: &str) -> String {
@@ -511,6 +523,7 @@ mod tests {
             method,
             target,
             protocol: "HTTP/1.1",
+            tls: None,
             remote: None,
             client: None,
             started_ms,
@@ -647,6 +660,7 @@ mod tests {
                 remote,
                 client: remote.map(|_| v6),
                 protocol: "HTTP/2",
+                tls: remote.map(|_| "TLSv1.3"),
                 ..entry("blog", "GET", &target, place as u64)
             };
             slot.enter(place, &entry);
@@ -655,11 +669,12 @@ mod tests {
         slot.leave(63);
         // It dies in the middle of a change.
         slot.version.store(slot.version.load(Relaxed) | 1, Relaxed);
-        let left_behind = |place: usize, remote, status| LeftBehind {
+        let left_behind = |place: usize, remote: Option<IpAddr>, status| LeftBehind {
             app: "blog".to_owned(),
             method: "GET".to_owned(),
             target: format!("/{place}?a b"),
             protocol: "HTTP/2".to_owned(),
+            tls: remote.map(|_| "TLSv1.3".to_owned()),
             remote,
             client: remote.map(|_| v6),
             status,
@@ -676,7 +691,8 @@ mod tests {
         // A place that is used again has nothing of before.
         slot.enter(64, &entry("a", "PUT", "/", 1));
         let again = slot.left_behind().remove(0);
-        assert_eq!((again.status, again.remote, again.client), (0, None, None));
+        assert_eq!((again.status, again.tls), (0, None));
+        assert_eq!((again.remote, again.client), (None, None));
     }
 
     #[test]

@@ -257,6 +257,7 @@ mod tests {
             method: "GET",
             target: "/a\nb",
             protocol: "HTTP/1.1",
+            tls: None,
             remote: None,
             client: None,
             started_ms: monotonic_ms(),

@@ -177,7 +177,7 @@ fn record(
         response_fields: &[],
         status: request.status,
         body_bytes: 0,
-        tls: None,
+        tls: request.tls.as_deref(),
         worker,
         app: Some(&request.app),
         reason: Some(reason),

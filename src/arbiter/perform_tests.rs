@@ -275,6 +275,7 @@ fn a_worker_that_misses_its_heartbeat_is_replaced() {
                 method: "GET",
                 target: "/",
                 protocol: "HTTP/1.1",
+                tls: None,
                 remote: None,
                 client: None,
                 started_ms: monotonic_ms(),

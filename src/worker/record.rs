@@ -208,6 +208,7 @@ impl Record {
             method: request.parts.method.as_str(),
             target: target.as_str(),
             protocol: protocol(request.parts.version),
+            tls: self.open.as_ref().and_then(|open| open.tls),
             remote: self.open.as_ref().and_then(|open| open.remote),
             client: self.open.as_ref().and_then(|open| open.client),
             started_ms: clock::monotonic_ms(),

@@ -11,6 +11,7 @@ mod accept;
 mod accept_failures;
 mod access_log;
 mod access_log_clients;
+mod access_log_protocols;
 mod access_log_sinks;
 mod bodiless;
 mod boot;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
+use http::uri::PathAndQuery;
 use http::{Method, Request};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
@@ -298,7 +299,9 @@ async fn answer_one(
         Err(refusal) => {
             let status = refusal.status.as_u16();
             tracing::debug!(%client, "refused with {status}: {}", refusal.reason);
-            let line = format!("{} {} HTTP/2.0", parts.method, parts.uri);
+            // What the first line of HTTP/1.1 would be.
+            let target = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
+            let line = format!("{} {target} HTTP/2.0", parts.method);
             let why = (refusal.status, access::Reason::Malformed);
             Record::refuse(&shared, &client, line.as_bytes(), why, Duration::ZERO);
             outgoing.refuse(refusal.status, None);
