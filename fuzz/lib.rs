@@ -1,4 +1,4 @@
-//! What the fuzz targets share: the server's HTTP/1.1, and how an input is read.
+//! What the fuzz targets share: the server's HTTP, and how an input is read.
 
 #[allow(dead_code, reason = "what only the server uses")]
 #[path = "../src/http/mod.rs"]
@@ -7,12 +7,22 @@ pub mod http;
 #[path = "../src/http/replay.rs"]
 pub mod replay;
 
+use ::http::Request;
+use ::http::request::Parts;
+
 use self::http::limits::Limits;
 #[cfg(not(test))]
 use self::http::{body, head, limits, refusal, response, target};
 
 /// No request, chunk or target begins with it.
 const MARK: u8 = 0xff;
+
+/// As far as any setting goes.
+pub const CEILINGS: Limits = Limits {
+    request_line_bytes: 0,
+    fields: 0,
+    field_bytes: 0,
+};
 
 /// What a fuzzer made, taken apart.
 pub struct Input<'a> {
@@ -55,4 +65,26 @@ impl<'a> Input<'a> {
             self.bytes.chunks(1).collect(),
         ]
     }
+}
+
+/// Reads a head that HTTP/2 could have, and whether content follows, from what looks like HTTP/1.1:
+/// a line that begins with a method and a URI, lines with fields, an empty line, content.
+pub fn request(input: &[u8]) -> Option<(Parts, bool)> {
+    let mut lines = input.split(|byte| *byte == b'\n');
+    let mut words = lines.next()?.trim_ascii_end().split(|byte| *byte == b' ');
+    let (method, uri) = (words.next()?, words.next()?);
+    let mut request = Request::builder().method(method).uri(uri);
+    for line in lines.by_ref() {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() {
+            break;
+        }
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let (name, value) = (&line[..colon], &line[colon + 1..]);
+        // Another space is the value's.
+        request = request.header(name, value.strip_prefix(b" ").unwrap_or(value));
+    }
+    let has_content = lines.next().is_some_and(|content| !content.is_empty());
+    let (parts, ()) = request.body(()).ok()?.into_parts();
+    Some((parts, has_content))
 }

@@ -3,16 +3,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use rgunicorn_fuzz::CEILINGS;
 use rgunicorn_fuzz::http::head::Head;
-use rgunicorn_fuzz::http::limits::Limits;
 use rgunicorn_fuzz::http::target::Target;
 use rgunicorn_fuzz::replay::{End, replay};
-
-const LIMITS: Limits = Limits {
-    request_line_bytes: 0,
-    fields: 0,
-    field_bytes: 0,
-};
 
 fuzz_target!(|input: &[u8]| {
     let mut parts = input.splitn(3, |byte| *byte == b' ');
@@ -25,8 +19,8 @@ fuzz_target!(|input: &[u8]| {
         return;
     }
     let line = [method, b" ", target, b" HTTP/1.1\r\nHost: ", host].concat();
-    let account = replay([&line[..], b"\r\n\r\n"], &LIMITS);
-    account.check(&LIMITS);
+    let account = replay([&line[..], b"\r\n\r\n"], &CEILINGS);
+    account.check(&CEILINGS);
     let End::Idle = account.end else {
         return;
     };
