@@ -52,6 +52,17 @@ impl Room {
         self.has_room.get()
     }
 
+    /// Waits until there is room.
+    pub(super) async fn wait_for_it(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.is_there() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     pub(super) fn keeps_connections(&self) -> bool {
         self.kind.keeps_connections()
     }

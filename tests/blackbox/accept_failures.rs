@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use crate::accept::{ALL, BY_TURNS, accepting, each, once, sum};
 use crate::control::{controlled, done, show};
-use crate::harness::{Client, Load, Process, Start, until};
+use crate::harness::{Client, Load, Process, Server, Start, until, until_some};
 use crate::process::signal_process;
 
 fn frozen(pid: i32) -> Frozen {
@@ -69,6 +69,46 @@ fn workers_that_are_killed_take_nothing_with_them_but_what_they_serve() {
             done(&server, &["reload"]);
         }
     }
+}
+
+/// What a worker that drains has no room for is left in the kernel, to be taken by others too.
+#[test]
+fn workers_that_drain_take_no_more_of_the_backlog_than_they_have_room_for() {
+    for accept in ["auto", "kernel"] {
+        let one = ["--requests-in-flight", "1", "--request-queue", "0"];
+        let args = [&["-w", "2", "-k", "sync"], &one[..]].concat();
+        let mut server = accepting("wasi-sleep", accept, &args);
+        server.expect_errors();
+        let mut lost = once(&server, "/?ms=86400000");
+        let victim = until_some("one serves", || serves(&server).first().copied());
+        let mut slow = once(&server, "/?ms=2000");
+        until("both serve", || serves(&server).len() == 2);
+        let mut waiting: Vec<Client> = (0..12).map(|_| once(&server, "/?ms=1")).collect();
+        until("they wait", || {
+            show(&server, "listeners")["listeners"][0]["queue"] == 12
+        });
+        server.signal(Signal::SIGTERM);
+        until("it drains", || {
+            Process::title(victim).ends_with(" draining")
+        });
+        signal_process(victim, Signal::SIGKILL);
+        assert!(lost.try_response().is_err());
+        slow.response().is(200, "slept 2000 ms\n");
+        for client in &mut waiting {
+            client.response().is(200, "slept 1 ms\n");
+        }
+        server.stopped();
+    }
+}
+
+/// The workers that have a request in flight.
+fn serves(server: &Server) -> Vec<i32> {
+    let report = show(server, "workers");
+    let workers = report["workers"].as_array().unwrap().iter();
+    let serves = workers.filter(|worker| worker["in_flight"] == 1);
+    serves
+        .filter_map(|worker| i32::try_from(worker["pid"].as_i64()?).ok())
+        .collect()
 }
 
 #[test]

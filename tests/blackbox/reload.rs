@@ -160,10 +160,10 @@ fn a_reload_answers_all_who_wait_at_an_address_that_was_removed() {
     }
     let bind = "worker-connections = 1\nbind = ['127.0.0.1:0']";
     reload(&server, 2, &generation(2, bind));
+    holds_the_only_place.finish_echo();
     for client in &mut waiting {
         client.response().is(200, "NUMBER=1\n");
     }
-    holds_the_only_place.finish_echo();
     until("the address is refused", || {
         Client::try_connect(&removed).is_err()
     });

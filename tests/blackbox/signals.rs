@@ -145,13 +145,10 @@ fn who_comes_before_a_stop_and_asks_after_it_has_begun_is_answered() {
     // It waits in the kernel, and has sent nothing.
     let mut waiting = server.connect();
     server.signal(Signal::SIGTERM);
-    let address = server.address().clone();
-    until("the listener is closed", || {
-        Client::try_connect(&address).is_err()
-    });
+    server.wait_log(&["stopping gracefully"]);
+    holds_the_only_place.finish_echo();
     waiting.post("/", "late").is(200, "late");
     assert!(waiting.is_closed());
-    holds_the_only_place.finish_echo();
     server.stopped();
 }
 

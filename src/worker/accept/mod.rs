@@ -36,6 +36,8 @@ pub(super) async fn run(shared: Rc<Shared>, listeners: Vec<Listener>) {
     };
     match listeners {
         Ok(listeners) if shared.last_to_listen.get() => {
+            // Nobody is told of its room any more, and it takes no more than it has room for.
+            shared.open();
             // Each is closed when its queue is empty: whoever comes later is refused.
             let mut emptying = JoinSet::new();
             for listener in listeners {
@@ -43,6 +45,7 @@ pub(super) async fn run(shared: Rc<Shared>, listeners: Vec<Listener>) {
                 emptying.spawn_local(async move { empty_backlog(&shared, &listener).await });
             }
             emptying.join_all().await;
+            shared.accept_no_more();
         }
         Ok(_) => {}
         Err(error) => {
@@ -75,14 +78,19 @@ fn attempt(shared: &Rc<Shared>, listener: &Listener) -> Attempt {
     }
 }
 
-/// Whoever waited when the listener was given up is served. The queue cannot have been longer than
-/// this, so under a load that never ends the worker still comes to an end.
+/// Whoever waited when the listener was given up is served, each when there is room. Until then
+/// they wait in the kernel, where others that drain find them too, and are not lost with this
+/// worker. So many are taken at most, so under a load that never ends the worker still comes to an
+/// end.
 async fn empty_backlog(shared: &Rc<Shared>, listener: &Listener) {
-    for _ in 0..=shared.backlog {
+    let waited = listener.waiting().unwrap_or(shared.backlog);
+    for _ in 0..=waited {
+        shared.room.wait_for_it().await;
         match attempt(shared, listener) {
             Attempt::Accepted => tokio::task::yield_now().await,
             Attempt::Nobody => return,
-            Attempt::Refused => tokio::time::sleep(BREATHER).await,
+            // There is room again after a while.
+            Attempt::Refused => {}
         }
     }
 }
