@@ -76,6 +76,8 @@ pub struct Group {
     through: Through,
     /// The worker that the arbiter has told to accept last.
     granted: AtomicUsize,
+    /// Which listener the arbiter looks at first, so that none is passed over for ever.
+    first: AtomicUsize,
 }
 
 impl Group {
@@ -94,6 +96,7 @@ impl Group {
             many: seats > ATTACHED_MAX,
             through,
             granted: AtomicUsize::new(ARBITER),
+            first: AtomicUsize::new(0),
         };
         group.words[BATON].store(NO_HOLDER, SeqCst);
         group.make_bells(seats)?;
@@ -131,7 +134,7 @@ impl Group {
     /// The arbiter's bell rings, or a worker says that it has room: sees to it that somebody accepts.
     pub fn grant(&self) -> Granted {
         let baton = self.baton();
-        let Some(listener) = self.waiting(0) else {
+        let Some(listener) = self.waiting(self.first.load(SeqCst)) else {
             baton.watch();
             return Granted::NobodyWaits;
         };
@@ -140,6 +143,7 @@ impl Group {
             return Granted::Seen;
         };
         self.granted.store(seat, SeqCst);
+        self.first.store(listener + 1, SeqCst);
         match self.through {
             Through::Arbiter => Granted::Tell { seat, listener },
             Through::Workers | Through::WorkersOrArbiter => Granted::Seen,

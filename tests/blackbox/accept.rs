@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::control::{controlled, ctl, done, show};
-use crate::harness::{Address, Client, Server, Start, until};
+use crate::harness::{Address, Client, Load, Server, Start, until};
 use crate::process::signal_process;
 
 /// Those in which the workers, or the arbiter, see to it that each connection wakes one worker.
@@ -131,6 +131,29 @@ fn several_listeners_are_all_served() {
             }
         }
         assert_eq!(sum(&server, "accepted"), 18, "{accept}");
+    }
+}
+
+/// Several wait on one listener all the time; that keeps nobody from the other one.
+#[test]
+fn a_flood_on_one_listener_does_not_starve_the_others() {
+    for accept in BY_TURNS {
+        let both = ["--bind", "127.0.0.1:0", "--bind", "127.0.0.1:0"];
+        let start = Start::app("wasi-sleep").args(both);
+        let server = controlled(start.args(["-w", "2", "-k", "sync", "--accept", accept]));
+        let urls = server.ready_lines(2);
+        for (flooded, other) in [(0, 1), (1, 0)] {
+            let flood = Load::on(&Address::of_url(&urls[flooded]), "/?ms=2", 16);
+            flood.more(100);
+            for _ in 0..10 {
+                let mut client = Client::connect(&Address::of_url(&urls[other]));
+                let begun = flood.answered();
+                client.get("/?ms=1").is(200, "slept 1 ms\n");
+                let meanwhile = flood.answered() - begun;
+                assert!(meanwhile < 500, "{accept}: {meanwhile} were preferred");
+            }
+            flood.none_was_lost();
+        }
     }
 }
 

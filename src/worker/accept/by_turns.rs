@@ -35,7 +35,7 @@ pub(super) async fn run(
             () = shared.room.due.notified() => false,
             ready = bell.readable() => {
                 ready?.clear_ready();
-                turns.first = bell.get_ref().answer()?.unwrap_or(turns.first);
+                bell.get_ref().answer()?;
                 true
             }
             () = drain => continue,

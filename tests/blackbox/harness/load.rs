@@ -37,11 +37,15 @@ impl Load {
 
     /// Waits until so many more requests have been answered, or one has not.
     pub(crate) fn more(&self, requests: usize) {
-        let goal = self.answered.load(Ordering::SeqCst) + requests;
+        let goal = self.answered() + requests;
         until("requests are answered", || {
-            self.answered.load(Ordering::SeqCst) >= goal
-                || self.clients.iter().any(JoinHandle::is_finished)
+            self.answered() >= goal || self.clients.iter().any(JoinHandle::is_finished)
         });
+    }
+
+    /// How many requests have been answered.
+    pub(crate) fn answered(&self) -> usize {
+        self.answered.load(Ordering::SeqCst)
     }
 
     /// Ends it, checks that every request was answered, and returns how many there were.
