@@ -205,7 +205,7 @@ impl<B: Bells> Baton<'_, B> {
         if hold.holder() != ARBITER {
             return None;
         }
-        let chosen = self.best(last).map(|(best, _)| best);
+        let chosen = self.best(last, |_| true).map(|(best, _)| best);
         if self.hand(hold, chosen.unwrap_or(NOBODY))
             && let Some(chosen) = chosen
         {
@@ -269,27 +269,32 @@ impl<B: Bells> Baton<'_, B> {
         }
     }
 
-    /// The most suitable worker, if one takes connections; of equals the first after `seat`.
-    fn best(&self, seat: usize) -> Option<(usize, Standing)> {
-        let taken = usize::try_from(self.taken.load(SeqCst)).unwrap_or(usize::MAX);
-        let workers = taken.min(self.seats.len().saturating_sub(1));
-        let mut best: Option<(usize, Standing)> = None;
-        for distance in 0..workers {
-            let candidate = 1 + (seat.min(workers) + distance) % workers;
-            let standing = self.standing(candidate);
-            let is_better = best.is_none_or(|(_, other)| standing.beats(other, Some(0)));
-            if standing.rank > 0 && is_better && self.can_be_woken(candidate) {
-                best = Some((candidate, standing));
-            }
+    /// Who is to follow this holder: the most suitable worker that can be woken from here, or for one
+    /// that outranks it and cannot be, the arbiter. For less than that nobody waits for the arbiter,
+    /// which may be blocked.
+    fn next(&self, from: usize) -> Option<(usize, Standing)> {
+        let near = self.best(from, |seat| self.bells.reaches(seat));
+        if self.route == Route::Direct {
+            return near;
         }
-        best
+        let (best, standing) = self.best(from, |_| true)?;
+        let far = if self.bells.reaches(best) {
+            best
+        } else {
+            ARBITER
+        };
+        let is_as_good = |(_, it): &(usize, Standing)| far == ARBITER && it.rank >= standing.rank;
+        near.filter(is_as_good).or(Some((far, standing)))
     }
 
-    fn can_be_woken(&self, seat: usize) -> bool {
-        match self.route {
-            Route::Direct => self.bells.reaches(seat),
-            Route::DirectOrArbiter | Route::Arbiter => true,
-        }
+    /// The most suitable of those who take connections; of equals the first after `seat`.
+    fn best(&self, seat: usize, among: impl Fn(usize) -> bool) -> Option<(usize, Standing)> {
+        let taken = usize::try_from(self.taken.load(SeqCst)).unwrap_or(usize::MAX);
+        let workers = taken.min(self.seats.len().saturating_sub(1));
+        let seats = (0..workers).map(|distance| 1 + (seat.min(workers) + distance) % workers);
+        let standings = seats.map(|seat| (seat, self.standing(seat)));
+        let open = standings.filter(|(seat, its)| its.rank > 0 && among(*seat));
+        open.reduce(|one, it| if it.1.beats(one.1, Some(0)) { it } else { one })
     }
 
     fn swap(&self, hold: Hold, holder: usize, lender: Option<usize>) -> bool {
@@ -349,11 +354,9 @@ impl<B: Bells> Baton<'_, B> {
         let mut improved = false;
         for _ in 0..TRIES {
             let hold = self.load();
-            let Some((best, standing)) = self.best(from).filter(|_| hold.holder() == from) else {
+            let Some((to, standing)) = self.next(from).filter(|_| hold.holder() == from) else {
                 break;
             };
-            let reached = self.bells.reaches(best);
-            let to = if reached { best } else { ARBITER };
             if to == from || !standing.beats(self.standing(from), margin) {
                 break;
             }
@@ -406,8 +409,10 @@ impl<B: Bells> Baton<'_, B> {
                     false => Turn::Wait,
                 };
             }
-            // The arbiter holds it for somebody, and is as fast as that one unless a connection waits.
-            let leaves = holder == ARBITER && !self.bells.anyone_waits();
+            // The arbiter holds it for somebody who is idle, and is as fast as one who is at work,
+            // unless a connection waits.
+            let at_work = self.standing(me).rank == 1;
+            let leaves = holder == ARBITER && at_work && !self.bells.anyone_waits();
             if leaves || !self.would_take(me, holder) {
                 return Turn::Wait;
             }
@@ -471,9 +476,9 @@ impl<B: Bells> Baton<'_, B> {
             if hold.holder() != ARBITER {
                 return None;
             }
-            let Some((best, standing)) = self.best(last) else {
+            let Some((best, standing)) = self.best(last, |_| true) else {
                 if self.hand(hold, NOBODY) {
-                    self.best(last)?;
+                    self.best(last, |_| true)?;
                     self.ask();
                 }
                 continue;

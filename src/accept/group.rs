@@ -15,11 +15,16 @@ use super::terms::{Bells, Route};
 use super::words::{ARBITER, Hold, NO_HOLDER};
 use crate::sys::bell::Bell;
 use crate::sys::poll::{self, Watched};
+use crate::sys::process;
 use crate::sys::shared::Shared;
 use crate::sys::socket::Listener;
 
 /// Most seats of workers.
 pub const SEATS_MAX: usize = 3 * 1024;
+/// Bells are made for as many workers as there are at first and so many more, to be added later...
+const SPARE: usize = 16;
+/// ... unless that takes more than this part of the descriptors that a process may have.
+const SPARE_SHARE: usize = 16;
 /// With more bells than this, only those that are armed are attached to the listeners.
 const ATTACHED_MAX: usize = 64;
 
@@ -99,7 +104,7 @@ impl Group {
             first: AtomicUsize::new(0),
         };
         group.words[BATON].store(NO_HOLDER, SeqCst);
-        group.make_bells(seats)?;
+        group.make_bells(seats + spare(workers)?)?;
         if through == Through::Arbiter {
             // There is nobody to give it up.
             group.baton().ask();
@@ -108,16 +113,22 @@ impl Group {
         Ok(group)
     }
 
-    /// Sees to it that there is a bell for a seat; without it the worker there cannot be woken.
+    /// Sees to it that a worker can take a seat: without a bell it could not be woken.
     ///
     /// # Errors
     /// For want of memory or descriptors.
-    pub fn make_bells(&mut self, seat: usize) -> io::Result<()> {
-        while self.bells.len() <= seat {
+    pub fn admit(&mut self, seat: usize) -> io::Result<()> {
+        self.make_bells(seat)?;
+        self.words[TAKEN].fetch_max(seat as u64, SeqCst);
+        Ok(())
+    }
+
+    /// Those who are forked before the bell of a seat is made cannot wake who is in it.
+    fn make_bells(&mut self, last: usize) -> io::Result<()> {
+        while self.bells.len() <= last {
             let many = self.many || self.bells.len() > ATTACHED_MAX;
             self.bells.push(Arc::new(Bell::new(many)?));
         }
-        self.words[TAKEN].fetch_max(seat as u64, SeqCst);
         Ok(())
     }
 
@@ -197,6 +208,13 @@ impl Group {
             .find(|(_, watched)| watched.is_ready())
             .map(|(at, _)| at)
     }
+}
+
+/// For how many workers that are added later bells are made: one that is not used costs a descriptor.
+fn spare(workers: usize) -> io::Result<usize> {
+    let share = process::open_files_max()? / SPARE_SHARE as u64;
+    let share = usize::try_from(share).unwrap_or(usize::MAX);
+    Ok((workers + SPARE).min(share))
 }
 
 impl Bells for Group {

@@ -58,7 +58,7 @@ impl Usher {
         let mut seats = 1..SEATS_MAX;
         let seat = seats.find(|seat| !self.seats.values().any(|taken| taken == seat));
         let seat = seat.ok_or_else(|| io::Error::other("there are too many workers"))?;
-        self.group.make_bells(seat)?;
+        self.group.admit(seat)?;
         self.seats.insert(child, seat);
         Ok(())
     }

@@ -240,6 +240,11 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(hard)
 }
 
+/// How many files this process may have open.
+pub fn open_files_max() -> io::Result<u64> {
+    Ok(getrlimit(Resource::RLIMIT_NOFILE)?.0)
+}
+
 /// How many threads this process has. Needs `/proc`.
 pub fn thread_count() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/task")?.count())

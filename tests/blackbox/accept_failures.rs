@@ -114,8 +114,10 @@ fn serves(server: &Server) -> Vec<i32> {
 #[test]
 fn nobody_needs_the_arbiter_to_accept() {
     for accept in ["auto", "delegated"] {
-        let mut server = accepting("hello", accept, &["-w", "3"]);
-        server.workers(3);
+        let mut server = accepting("hello", accept, &["-w", "1"]);
+        // More than bells are made for beforehand, so that not everybody can wake everybody.
+        done(&server, &["worker", "add", "30"]);
+        until("all are ready", || each(&server, "accepted").len() == 31);
         let frozen = frozen(server.pid());
         for _ in 0..30 {
             once(&server, "/").response().is(200, "hello\n");

@@ -246,6 +246,28 @@ fn whom_the_holder_cannot_wake_the_arbiter_wakes() {
     });
 }
 
+/// The arbiter may be blocked, so for a few connections more or less nobody leaves it to the arbiter.
+#[test]
+fn while_one_is_idle_who_can_be_woken_the_arbiter_is_not_needed() {
+    explore(3, || {
+        let world = World::new(Route::DirectOrArbiter, 3);
+        // Only the third one has none, and the others were started before its bell was made.
+        (1..=2).for_each(|seat| world.hold(seat, 10 - seat as u64));
+        work(&world, 2);
+        let second = spawn(&world, |world| {
+            let turn = world.run_reaching(3, |baton| baton.rest(2));
+            assert_eq!(turn, Turn::Wait);
+            world.sleep(2);
+        });
+        let turn = world.run_reaching(3, |baton| baton.pass(1));
+        assert!([Turn::Wait, Turn::Passed].contains(&turn));
+        second.join().unwrap();
+        assert_ne!(world.run(|baton| baton.hold().holder()), ARBITER);
+        world.connect();
+        world.go_on();
+    });
+}
+
 #[test]
 fn the_arbiter_chooses_among_those_who_come_and_go() {
     explore(3, || {
