@@ -67,7 +67,7 @@ pub enum Standing {
         /// Milliseconds; `None` for a loader without a limit.
         deadline_ms: Option<u64>,
     },
-    /// Serving.
+    /// Serving, or about to, when its generation does.
     Ready,
     /// Told to end, or about to; killed at the deadline.
     Draining {
@@ -112,6 +112,8 @@ pub struct Record {
     pub standing: Standing,
     /// When it was forked.
     pub spawned_ms: u64,
+    /// Whether it takes connections as soon as it is ready, or was told to take them.
+    pub serves: bool,
     /// When it became ready; for the loader, when it had handed over everything.
     pub ready_ms: Option<u64>,
     /// If its end has been ordered, and so is no failure: by when, if it was not told otherwise.
@@ -229,6 +231,7 @@ impl Children {
             row,
             standing: Standing::Booting { deadline_ms: None },
             spawned_ms: now_ms,
+            serves: true,
             ready_ms: None,
             leave_by_ms: None,
             failure: None,

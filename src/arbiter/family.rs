@@ -158,8 +158,7 @@ impl Driver {
         // The channels to the others go: only their end tells them that the arbiter is dead.
         let access_logs = std::mem::take(&mut self.family).access_logs;
         self.clients = Clients::new(None);
-        let loaded = std::mem::take(&mut self.plans).remove(&id.generation);
-        let Some(loaded) = loaded else {
+        let Some(loaded) = std::mem::take(&mut self.plans).remove(&id.generation) else {
             return NOT_ITSELF;
         };
         let mut plan = loaded.plan;
@@ -174,6 +173,7 @@ impl Driver {
             slot: 0,
             row: row.unwrap_or(0),
             generation: id.generation,
+            serves: self.state.children().get(id).is_none_or(|it| it.serves),
             channel,
             listeners: listeners.map(|open| open.listener).collect(),
             handed: loaded.artefacts.into_values().collect(),

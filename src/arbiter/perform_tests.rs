@@ -84,7 +84,8 @@ fn serve(child: &Child, signals: &SignalQueue) -> i32 {
             Recv::Eof => return 11,
             Recv::Frame { len, .. } => match ToChild::decode(&buffer[..len]).unwrap() {
                 ToChild::Drain | ToChild::Retire => return 0,
-                ToChild::ReopenLog
+                ToChild::Serve
+                | ToChild::ReopenLog
                 | ToChild::ReopenAccessLog
                 | ToChild::Accept { .. }
                 | ToChild::Revoke => {}

@@ -146,7 +146,7 @@ impl State {
         for child in self.children.iter_mut().filter(of_candidate) {
             match child.id.place {
                 Place::Loader => kill(child, actions),
-                // It may be ready already and hold connections, whether it has been heard or not.
+                // It may be ready already, whether it has been heard or not.
                 Place::Slot { .. } => finish(child, leave_by_ms, abandoned, actions),
                 Place::Successor => {}
             }

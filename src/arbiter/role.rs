@@ -102,6 +102,9 @@ pub struct Child {
     pub row: usize,
     /// Of which generation it is.
     pub generation: u32,
+    /// Whether it is to take connections as soon as it is ready: a worker that is made beside another
+    /// generation is told to ([`Serve`](crate::protocol::message::ToChild::Serve)), once that leaves.
+    pub serves: bool,
     /// To the arbiter.
     pub channel: Channel,
     /// The listeners of its role, in the order of the plan; none in the loader.

@@ -11,6 +11,7 @@ use super::action::{Action, Notice};
 use super::children::{ChildId, Place, Record, Standing, WORKER, Wear};
 use super::endings::finish;
 use super::state::State;
+use crate::protocol::message::ToChild;
 
 /// Of so many workers, one at a time is replaced for wear.
 const REPLACED_SHARE: usize = 8;
@@ -22,6 +23,7 @@ impl State {
     /// Does what is to be done whatever has happened, until the server stops.
     pub(super) fn settle(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
         self.promote_candidate(actions);
+        self.let_serve(actions);
         self.replace_worn(now_ms, actions);
         self.relieve(now_ms, actions);
         self.fill_places(now_ms, actions);
@@ -59,7 +61,21 @@ impl State {
         vacant
     }
 
+    /// Lets the workers that were made beside another generation take connections, once theirs is
+    /// the current one: before that it may fail yet, and nobody may have been answered by it.
+    fn let_serve(&mut self, actions: &mut Vec<Action>) {
+        let current = self.current.as_ref().map(|current| current.number);
+        for child in self.children.iter_mut() {
+            let is_ready = child.standing == Standing::Ready && !child.serves;
+            if is_ready && Some(child.id.generation) == current {
+                child.serves = true;
+                actions.push(Action::Send(child.id, ToChild::Serve));
+            }
+        }
+    }
+
     fn fill_places(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
+        let current = self.current.as_ref().map(|current| current.number);
         for (place, number, due_ms) in self.vacancies() {
             if due_ms > now_ms {
                 continue;
@@ -75,6 +91,8 @@ impl State {
             child.standing = Standing::Booting {
                 deadline_ms: timeout_ms.map(|timeout_ms| now_ms + timeout_ms),
             };
+            let is_beside = current.is_some_and(|current| current != number);
+            child.serves = !is_beside || place.role() != Some(WORKER);
             actions.push(Action::Spawn(child.id, child.row));
         }
     }

@@ -219,6 +219,10 @@ fn replies(actions: &[Action]) -> Vec<(u64, Result<&str, &str>)> {
     actions.iter().filter_map(reply).collect()
 }
 
+fn serve(id: ChildId) -> Action {
+    Action::Send(id, ToChild::Serve)
+}
+
 fn retire(id: ChildId) -> Action {
     Action::Send(id, ToChild::Retire)
 }

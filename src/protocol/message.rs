@@ -17,6 +17,7 @@ const REOPEN_LOG: u8 = 3;
 const ACCEPT: u8 = 4;
 const REVOKE: u8 = 5;
 const REOPEN_ACCESS_LOG: u8 = 6;
+const SERVE: u8 = 7;
 
 const READY: u8 = 129;
 const ARTEFACT: u8 = 130;
@@ -29,6 +30,8 @@ const ALIVE: u8 = 135;
 /// What the arbiter tells a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ToChild {
+    /// Your generation is the current one now: take connections.
+    Serve,
     /// This server accepts no more: take whoever waits already, finish what is in flight, and exit.
     Drain,
     /// Others of it go on accepting: accept nothing new, finish what is in flight, and exit.
@@ -49,7 +52,7 @@ pub enum ToChild {
 /// What a child tells the arbiter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromChild {
-    /// A worker is linked, has made an instance, and serves from now on.
+    /// A worker is linked, has made an instance, and can serve.
     Ready,
     /// The loader hands over the artefact of an app: one sealed file comes with the frame.
     Artefact {
@@ -80,6 +83,7 @@ pub enum FromChild {
 impl fmt::Display for ToChild {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Serve => formatter.write_str("SERVE"),
             Self::Drain => formatter.write_str("DRAIN"),
             Self::Retire => formatter.write_str("RETIRE"),
             Self::ReopenLog => formatter.write_str("REOPEN"),
@@ -109,6 +113,7 @@ impl ToChild {
     /// The message as a frame.
     pub fn encode(&self) -> Vec<u8> {
         match self {
+            Self::Serve => frame(SERVE, &[]),
             Self::Drain => frame(DRAIN, &[]),
             Self::Retire => frame(RETIRE, &[]),
             Self::ReopenLog => frame(REOPEN_LOG, &[]),
@@ -122,6 +127,7 @@ impl ToChild {
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let Frame { kind, payload } = Frame::decode(bytes)?;
         match kind {
+            SERVE => no_payload(kind, payload).map(|()| Self::Serve),
             DRAIN => no_payload(kind, payload).map(|()| Self::Drain),
             RETIRE => no_payload(kind, payload).map(|()| Self::Retire),
             REOPEN_LOG => no_payload(kind, payload).map(|()| Self::ReopenLog),
@@ -261,6 +267,7 @@ mod tests {
     fn every_message_is_read_back() {
         let accept = ToChild::Accept { listener: 0x1234 };
         for order in [
+            ToChild::Serve,
             ToChild::Drain,
             ToChild::Retire,
             ToChild::ReopenLog,

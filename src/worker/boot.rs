@@ -38,6 +38,7 @@ struct Plan<'a> {
     listeners: Vec<Listener>,
     handed: Vec<OwnedFd>,
     title: Title,
+    serves: bool,
     room: Room,
     tls: Option<TlsAcceptor>,
     access_log: Option<AccessLog>,
@@ -92,6 +93,7 @@ pub fn main(child: Child, config: &Config, tls: Option<&Arc<ServerConfig>>) -> i
             listeners: child.listeners,
             handed: child.handed,
             title: child.title,
+            serves: child.serves,
             room: Room::new(kind::of(config), seat, due),
             tls: tls.map(|tls| TlsAcceptor::from(Arc::clone(tls))),
             access_log,
@@ -168,11 +170,13 @@ async fn serve(
     tokio::task::spawn_local(Heartbeat::keep_up(Rc::clone(&shared)));
     let accepting = accept::run(Rc::clone(&shared), plan.listeners);
     let accepting = tokio::task::spawn_local(accepting);
+    plan.title.set_state("ready");
     channel
         .send_blocking(&FromChild::Ready.encode(), &[])
         .map_err(system("cannot reach the arbiter"))?;
-    plan.title.set_state("ready");
-    shared.open();
+    if plan.serves {
+        shared.open();
+    }
     drain::until_done(
         &shared,
         channel,

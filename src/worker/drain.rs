@@ -121,6 +121,7 @@ async fn next_order_of(
             Recv::Frame { len, fds } => match ToChild::decode(&frame[..len]) {
                 Ok(ToChild::ReopenLog) => reopen_log(&fds)?,
                 Ok(ToChild::ReopenAccessLog) => reopen_access_log(shared, fds)?,
+                Ok(ToChild::Serve) => shared.open(),
                 // The baton says whether it is still so.
                 Ok(ToChild::Accept { listener }) => shared.room.tell(usize::from(listener)),
                 Ok(ToChild::Revoke) => shared.say_alive(),

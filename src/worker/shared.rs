@@ -185,8 +185,15 @@ impl Shared {
         }
     }
 
-    /// Takes connections from now on.
+    /// Takes connections from now on, unless it was told to end meanwhile.
     pub(super) fn open(&self) {
+        if !self.is_draining() {
+            self.room.open(self.slot());
+        }
+    }
+
+    /// Takes connections though it drains.
+    pub(super) fn open_again(&self) {
         self.room.open(self.slot());
     }
 

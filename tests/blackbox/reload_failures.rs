@@ -5,7 +5,8 @@ use std::net::TcpListener;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Server, Start};
+use crate::harness::{Process, Server, Start, until, until_some};
+use crate::process::signal_process;
 use crate::reload::{HELLO, answers, generation, reload};
 
 /// Checks that a reload with these settings fails, that one line of the arbiter says why, and that
@@ -163,4 +164,46 @@ fn a_reload_works_when_what_was_wrong_is_mended() {
     let server = fails("workers = 'many'\n", &["workers"]);
     reload(&server, 3, &generation(3, "workers = 2"));
     answers(&server, 3);
+}
+
+/// A generation of which not all are ready may fail yet: nobody is answered by it.
+#[test]
+fn a_generation_answers_nobody_before_it_serves() {
+    let mut server = Start::config(&generation(1, "workers = 2")).start();
+    server.expect_errors();
+    let (number, frozen) = (2..)
+        .find_map(|number| half_ready(&server, number))
+        .unwrap();
+    let candidate = format!("NUMBER={number}\n");
+    for _ in 0..12 {
+        let response = server.get("/generation");
+        assert_eq!(response.status(), 200);
+        assert_ne!(response.text(), candidate);
+    }
+    signal_process(frozen, Signal::SIGCONT);
+    answers(&server, number);
+}
+
+/// Reloads; if a worker of that generation can be stopped while it boots, waits until the other one
+/// is ready.
+fn half_ready(server: &Server, number: u32) -> Option<(u32, i32)> {
+    server.reconfigure(&generation(number, "workers = 2"));
+    server.signal(Signal::SIGHUP);
+    let titled = |title: &str| {
+        let mut workers = server.workers_now().into_iter();
+        workers.find(|pid| Process::title(*pid).ends_with(title))
+    };
+    let states = ["booting", "ready"].map(|state| format!("worker 1 gen {number} {state}"));
+    let slow = until_some("it is there", || {
+        states.iter().find_map(|title| titled(title))
+    });
+    signal_process(slow, Signal::SIGSTOP);
+    if !Process::title(slow).ends_with(" booting") {
+        signal_process(slow, Signal::SIGCONT);
+        answers(server, number);
+        return None;
+    }
+    let ready = format!("worker 0 gen {number} ready");
+    until("the other is ready", || titled(&ready).is_some());
+    Some((number, slow))
 }

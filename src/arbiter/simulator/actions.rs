@@ -320,7 +320,14 @@ impl World {
             Place::Successor => self.new_successor(),
             Place::Slot { .. } => self.new_worker(id),
         };
-        self.children.insert(id, Model { row, ..model });
+        let is_beside = self.serving.is_some_and(|serving| serving != id.generation);
+        let accepts = !is_beside || id.place.role() != Some(WORKER);
+        let model = Model {
+            row,
+            accepts,
+            ..model
+        };
+        self.children.insert(id, model);
         None
     }
 
@@ -373,10 +380,21 @@ impl World {
     }
 
     /// A child is told to finish: there must be a reason, and enough others must serve.
+    fn let_serve(&mut self, id: ChildId) {
+        let current = self.serving == Some(id.generation);
+        let child = self.living(id);
+        let waits = child.said_ready && !std::mem::replace(&mut child.accepts, true);
+        self.check(current && waits, "a worker is let in at a wrong time");
+        self.tally.add("workers that are let in");
+    }
+
     fn send(&mut self, id: ChildId, message: ToChild) {
         let Place::Slot { role, slot } = id.place else {
             return self.check(false, "nobody but who is in a slot takes orders");
         };
+        if message == ToChild::Serve {
+            return self.let_serve(id);
+        }
         let held = self.held != Held::No && self.successor() != Some(false);
         let expected = if held || id.generation <= self.abandoned {
             ToChild::Drain

@@ -162,6 +162,16 @@ impl World {
             known += 1;
             let serves = record.standing == Standing::Ready;
             self.check(serves == child.serves(), "it is mistaken about who serves");
+            let current = self.serving == Some(record.id.generation);
+            let let_in = !current || child.accepts || !serves || self.is_stopping();
+            self.check(
+                let_in,
+                "a worker of the generation that serves is not let in",
+            );
+            let early = self.candidate == Some(record.id.generation) && self.history.announced;
+            let is_worker = record.id.place.role() == Some(WORKER);
+            let let_in = is_worker && early && child.accepts;
+            self.check(!let_in, "a worker is let in before its generation serves");
             let unlimited = record.id.place == Place::Loader
                 && child.boot_limit_ms == NEVER
                 && record.standing == Standing::Booting { deadline_ms: None };

@@ -57,6 +57,8 @@ pub(super) struct Model {
     pub(super) row: Option<usize>,
     pub(super) spawned_ms: u64,
     pub(super) ready_ms: u64,
+    /// Whether it takes connections when it is ready.
+    pub(super) accepts: bool,
     /// How long it may take to be ready.
     pub(super) boot_limit_ms: u64,
     /// What it was told, and when, and how long it may take to do it.
@@ -129,6 +131,7 @@ impl World {
             row: None,
             spawned_ms: self.now_ms,
             ready_ms: NEVER,
+            accepts: true,
             boot_limit_ms,
             told: None,
             agenda: Vec::new(),

@@ -181,7 +181,8 @@ fn winch_retires_the_workers_of_a_daemon_until_a_reload() {
     assert_eq!(story.signal(Signal::Ttin), ignored(Signal::Ttin, why));
     let new = story.reloads(2, |_| {});
     story.says(new[0], FromChild::Ready);
-    assert_eq!(story.says(new[1], FromChild::Ready), [Action::Adopt(2)]);
+    let serve = [Action::Adopt(2), serve(new[0]), serve(new[1])];
+    assert_eq!(story.says(new[1], FromChild::Ready), serve);
     assert_eq!(story.state.phase(), Phase::Running);
     assert_eq!(
         story.signal(Signal::Ttou)[0],

@@ -22,6 +22,9 @@ fn a_reload_replaces_one_generation_by_the_next() {
     let expect = [
         Action::Adopt(2),
         generation(2),
+        serve(new[0]),
+        serve(new[1]),
+        serve(new[2]),
         retire(old[0]),
         retire(old[1]),
     ];
@@ -53,11 +56,14 @@ fn a_generation_that_may_lack_workers_takes_over_earlier() {
     let actions = story.says(new[1], FromChild::Ready);
     let gone = [
         Action::Adopt(2),
+        serve(new[0]),
+        serve(new[1]),
         retire(old[0]),
         retire(old[1]),
         retire(old[2]),
     ];
     assert_eq!(actions, gone);
+    assert_eq!(story.says(new[2], FromChild::Ready), [serve(new[2])]);
 }
 
 #[test]
@@ -66,7 +72,9 @@ fn the_old_go_when_so_many_are_ready_as_there_must_be() {
     let new = story.reloads(3, |settings| settings.max_unavailable = 2);
     // One suffices to take over, and then one of the others may be missing as well.
     let actions = story.says(new[0], FromChild::Ready);
-    assert_eq!(actions, [Action::Adopt(2), retire(old[0]), retire(old[1])]);
+    let gone = [retire(old[0]), retire(old[1])];
+    assert_eq!(actions[..2], [Action::Adopt(2), serve(new[0])]);
+    assert_eq!(actions[2..], gone);
 
     let (mut story, old) = Story::running(2, |_| {});
     let new = story.reloads(2, |_| {});
@@ -76,10 +84,13 @@ fn the_old_go_when_so_many_are_ready_as_there_must_be() {
     assert_eq!(fourth.len(), 2, "in both generations");
     assert_eq!(story.says(new[1], FromChild::Ready), []);
     let actions = story.says(fourth[1], FromChild::Ready);
+    let gone = [retire(old[1]), retire(fourth[0])];
     assert_eq!(
-        actions,
-        [Action::Adopt(2), retire(old[1]), retire(fourth[0])]
+        actions[..3],
+        [Action::Adopt(2), serve(new[0]), serve(new[1])]
     );
+    assert_eq!(actions[3], serve(fourth[1]));
+    assert_eq!(actions[4..], gone);
 }
 
 #[test]
@@ -93,11 +104,13 @@ fn the_other_roles_of_a_generation_must_be_ready_too() {
     assert_eq!(new[1].place, Place::Slot { role: 1, slot: 0 });
     assert_eq!(story.says(new[0], FromChild::Ready), []);
     let actions = story.says(new[1], FromChild::Ready);
-    assert_eq!(actions, [Action::Adopt(2), retire(old[0])]);
+    assert_eq!(actions, [Action::Adopt(2), serve(new[0]), retire(old[0])]);
     // The next generation does without them.
     let next = story.reloads(1, |_| {});
     let actions = story.says(next[0], FromChild::Ready);
-    assert_eq!(actions, [Action::Adopt(3), retire(new[0]), retire(new[1])]);
+    let gone = [retire(new[0]), retire(new[1])];
+    assert_eq!(actions[..2], [Action::Adopt(3), serve(next[0])]);
+    assert_eq!(actions[2..], gone);
 }
 
 #[test]
@@ -110,10 +123,10 @@ fn who_listens_where_nobody_else_does_takes_all_who_wait_there() {
     });
     let new = story.load(&actions);
     let actions = story.says(new[0], FromChild::Ready);
-    assert_eq!(actions, [Action::Adopt(2), drain(old[0])]);
+    assert_eq!(actions, [Action::Adopt(2), serve(new[0]), drain(old[0])]);
     let next = story.reloads(1, |_| {});
     let actions = story.says(next[0], FromChild::Ready);
-    assert_eq!(actions, [Action::Adopt(3), retire(new[0])]);
+    assert_eq!(actions, [Action::Adopt(3), serve(next[0]), retire(new[0])]);
 }
 
 /// Ends a reload, in which a client is interested, in some way that fails, and checks that nobody
@@ -280,7 +293,11 @@ fn the_number_of_workers_can_change_during_a_reload() {
     assert_eq!(story.exits(more[1], 0).len(), 1, "that is no failure");
     story.says(new[0], FromChild::Ready);
     let actions = story.says(new[1], FromChild::Ready);
-    assert_eq!(actions, [Action::Adopt(2), retire(old[0])]);
+    assert_eq!(
+        actions[..3],
+        [Action::Adopt(2), serve(new[0]), serve(new[1])]
+    );
+    assert_eq!(actions[3..], [retire(old[0])]);
 }
 
 #[test]

@@ -154,7 +154,8 @@ fn by_hand_both_serve_and_the_old_one_retires_its_workers_when_it_is_told() {
     // It goes back,
     let new = story.reloads(2, |settings| settings.upgrade = Upgrade::Manual);
     story.says(new[0], FromChild::Ready);
-    assert_eq!(story.says(new[1], FromChild::Ready), [Action::Adopt(2)]);
+    let serve = [Action::Adopt(2), serve(new[0]), serve(new[1])];
+    assert_eq!(story.says(new[1], FromChild::Ready), serve);
     assert_eq!(story.state.phase(), Phase::Upgrading);
     // and then leaves for good.
     let actions = story.signal(Signal::Term);

@@ -37,7 +37,7 @@ pub(super) async fn run(shared: Rc<Shared>, listeners: Vec<Listener>) {
     match listeners {
         Ok(listeners) if shared.last_to_listen.get() => {
             // Nobody is told of its room any more, and it takes no more than it has room for.
-            shared.open();
+            shared.open_again();
             // Each is closed when its queue is empty: whoever comes later is refused.
             let mut emptying = JoinSet::new();
             for listener in listeners {
