@@ -61,7 +61,8 @@ impl<B: Bells> Baton<'_, B> {
             return false;
         }
         self.seats[me].fetch_or(BUSY, SeqCst);
-        self.give_up(me)
+        // Whom the arbiter tells to accept would find then that it was woken for nothing.
+        self.route != Route::Arbiter && self.give_up(me)
     }
 
     /// The worker has nothing to do.

@@ -284,6 +284,22 @@ fn the_arbiter_chooses_among_those_who_come_and_go() {
     });
 }
 
+/// The word that it is to accept is on its way, and would find that another is.
+#[test]
+fn whom_the_arbiter_has_chosen_accepts_though_it_goes_to_work() {
+    explore(3, || {
+        let world = World::new(Route::Arbiter, 2);
+        world.connect();
+        let chosen = world.run(|baton| baton.grant(ARBITER)).unwrap();
+        let client = spawn(&world, |world| world.connect());
+        work(&world, chosen);
+        assert!(world.run(|baton| baton.may_accept(chosen)));
+        world.granted(chosen);
+        client.join().unwrap();
+        world.go_on();
+    });
+}
+
 #[test]
 fn the_arbiter_hears_of_whoever_has_room_again() {
     explore(4, || {
