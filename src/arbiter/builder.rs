@@ -67,7 +67,7 @@ pub enum Error {
     #[error("cannot start without a plan")]
     MissingPlan,
     /// The kernel refuses.
-    #[error("cannot {operation}")]
+    #[error("cannot {operation}: {source}")]
     System {
         /// What was tried.
         operation: &'static str,

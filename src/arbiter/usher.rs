@@ -17,6 +17,7 @@ use super::plan::Plan;
 use crate::accept::{Granted, Group, SEATS_MAX, Seat, Verdict, Watch};
 use crate::protocol::message::ToChild;
 use crate::sys::clock::monotonic_ms;
+use crate::sys::process::{is_for_want_of_files, open_files_max};
 
 /// A bell that rings in vain so often is not listened to before the next look: a worker could make it
 /// ring without end.
@@ -44,8 +45,9 @@ impl Usher {
         let Some(through) = plan.accept.filter(|_| !listeners.is_empty()) else {
             return Ok(None);
         };
+        let group = Group::new(through, listeners, plan.workers);
         Ok(Some(Self {
-            group: Group::new(through, listeners, plan.workers)?,
+            group: group.map_err(|error| explain(error, plan.workers))?,
             seats: BTreeMap::new(),
             watch: Watch::default(),
             in_vain: 0,
@@ -91,6 +93,20 @@ impl Usher {
 
     pub(super) fn next_deadline(&self) -> Option<u64> {
         self.watch.next_look_ms()
+    }
+}
+
+/// Says how many descriptors workers take, where there are too few.
+fn explain(error: io::Error, workers: usize) -> io::Error {
+    match (is_for_want_of_files(&error), open_files_max()) {
+        (true, Ok(max)) => {
+            // A bell and a channel for each.
+            let least = 2 * workers;
+            io::Error::other(format!(
+                "{error}: {workers} workers take more than {least}, and the limit is {max}"
+            ))
+        }
+        _ => error,
     }
 }
 

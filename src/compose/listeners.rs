@@ -14,11 +14,13 @@ use crate::config::{AcceptMode, BindAddress, Config};
 use crate::protocol::frame::FRAME_BYTES_MAX;
 use crate::protocol::upgrade::ToSuccessor;
 use crate::sys::channel::{Channel, ChannelListener, Recv};
-use crate::sys::socket::{Address, BindTo, Listener};
+use crate::sys::socket::{Address, BindError, BindTo, Listener};
 use crate::tls::Secret;
 
 /// How the keys of sockets begin that the service manager has opened.
 const ACTIVATED: &str = "systemd:";
+/// How the key of the first of several sockets at one address ends.
+const FIRST: &str = "@0";
 
 /// Listeners that are open already, by key.
 #[derive(Debug, Default)]
@@ -107,7 +109,20 @@ impl Open {
     fn find_or_bind(&self, key: &str, to: &BindTo, backlog: u32) -> Result<Listener, StartError> {
         match self.find(key) {
             Some(listener) => Ok(listener),
-            None => Ok(Listener::bind(to, backlog)?),
+            None => Listener::bind(to, backlog).map_err(|error| self.explain(key, error)),
+        }
+    }
+
+    /// What is in use may be of this server, with one queue for all workers where there is to be one for
+    /// each, or the other way about.
+    fn explain(&self, key: &str, error: BindError) -> StartError {
+        let all = key.strip_suffix(FIRST).map(str::to_owned);
+        let other = all.unwrap_or_else(|| format!("{key}{FIRST}"));
+        match error {
+            BindError::InUse { address } if self.find(&other).is_some() => {
+                StartError::Queues { address }
+            }
+            error => StartError::Bind(error),
         }
     }
 
@@ -203,7 +218,7 @@ fn one_for_each(
 /// Port 0 may be asked for twice.
 fn unique<'a>(others: impl Iterator<Item = &'a String>, key: String) -> String {
     let is_same = |other: &&String| {
-        let other = other.strip_suffix("@0").unwrap_or(other);
+        let other = other.strip_suffix(FIRST).unwrap_or(other);
         other == key || (other.starts_with(&format!("{key}#")) && !other.contains('@'))
     };
     let same = others.filter(is_same).count();

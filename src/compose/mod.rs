@@ -23,7 +23,7 @@ use crate::sys::identity::{Identity, IdentityError};
 use crate::sys::pid_file::{PidFile, PidFileError};
 use crate::sys::process::Pid;
 use crate::sys::program::{self, Program};
-use crate::sys::socket::BindError;
+use crate::sys::socket::{Address, BindError};
 use crate::sys::{identity, process, stdio, systemd, title};
 use crate::tls::TlsError;
 
@@ -37,6 +37,12 @@ pub enum StartError {
     /// An address cannot be bound.
     #[error("{}", chain(.0))]
     Bind(#[from] BindError),
+    /// An address is served by this server, and its queues cannot be made others.
+    #[error("cannot bind {address}: accept is changed to or from reuseport by a new start alone")]
+    Queues {
+        /// What was to be bound.
+        address: Address,
+    },
     /// A host name in an address has no address.
     #[error("cannot resolve {host}: {source}")]
     Resolve {
@@ -87,7 +93,7 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Bind(_) | Self::Resolve { .. } => ExitCode::Bind,
+            Self::Bind(_) | Self::Queues { .. } | Self::Resolve { .. } => ExitCode::Bind,
             Self::Identity(_) | Self::Setting { .. } | Self::Tls(_) => ExitCode::Config,
             Self::PidFile(_) | Self::Secret(_) | Self::TakeOver(_) | Self::Arbiter(_) => {
                 ExitCode::Failure

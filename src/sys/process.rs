@@ -245,6 +245,11 @@ pub fn open_files_max() -> io::Result<u64> {
     Ok(getrlimit(Resource::RLIMIT_NOFILE)?.0)
 }
 
+/// Whether an error says that as many files are open as may be.
+pub fn is_for_want_of_files(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::EMFILE as i32)
+}
+
 /// How many threads this process has. Needs `/proc`.
 pub fn thread_count() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/task")?.count())

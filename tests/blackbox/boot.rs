@@ -212,6 +212,18 @@ fn an_address_in_use_is_exit_code_6() {
 }
 
 #[test]
+fn too_few_descriptors_for_the_workers_are_told() {
+    let start = Start::app("hello").args(["-w", "200"]);
+    let ended = start.setup("ulimit -n 150").run();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(
+        ended.line(),
+        "rgunicorn: cannot make a group of workers: Too many open files (os error 24): \
+         200 workers take more than 400, and the limit is 150"
+    );
+}
+
+#[test]
 fn a_second_start_compiles_nothing() {
     let cache = tempfile::tempdir().unwrap();
     let folder = cache.path().join("deep").join("cache");

@@ -138,6 +138,24 @@ fn a_reload_with_a_port_in_use_fails() {
     );
 }
 
+/// The sockets that are bound have one queue each, and who waits there must not be lost.
+#[test]
+fn a_reload_to_or_from_a_queue_for_each_worker_fails() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let accept = |number, accept| {
+        let settings = format!("workers = 2\nbind = ['{address}']\naccept = '{accept}'");
+        generation(number, &settings)
+    };
+    for (before, after) in [("auto", "reuseport"), ("reuseport", "auto")] {
+        let mut server = Start::config(&accept(1, before)).start();
+        server.expect_errors();
+        let reason = [&*address.to_string(), "reuseport by a new start alone"];
+        fails_on(&server, &accept(2, after), &reason);
+    }
+}
+
 #[test]
 fn a_reload_that_fails_leaves_no_socket_behind() {
     let bind = "bind = ['127.0.0.1:0', 'unix:new.socket']\n";
