@@ -200,7 +200,10 @@ fn one_for_each(
 ) -> Result<(), StartError> {
     for slot in 0..config.workers as usize {
         let key = format!("{key}@{slot}");
-        let to = BindTo::TcpAmongOthers(address);
+        let to = match slot {
+            0 => BindTo::TcpBeforeOthers(address),
+            _ => BindTo::TcpAmongOthers(address),
+        };
         let listener = open.find_or_bind(&key, &to, config.backlog)?;
         // The kernel may have chosen the port.
         if let Address::Tcp(bound) = listener.local_address() {

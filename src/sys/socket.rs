@@ -32,8 +32,10 @@ const DEAD_CONNECTIONS_MAX: u32 = 64;
 pub enum BindTo {
     /// A TCP address; port 0 lets the kernel choose one. An IPv6 address does not serve IPv4.
     Tcp(SocketAddr),
-    /// The same, as one of several sockets of this user with that address: the kernel divides the
-    /// connections among their queues (`SO_REUSEPORT`, socket(7)).
+    /// The same, as the first of several sockets of this user with that address: the kernel divides
+    /// the connections among their queues (`SO_REUSEPORT`, socket(7)). Fails if there is one already.
+    TcpBeforeOthers(SocketAddr),
+    /// The same, as one of those that follow.
     TcpAmongOthers(SocketAddr),
     /// The path of a Unix socket to create.
     Unix(PathBuf),
@@ -131,8 +133,9 @@ impl Listener {
     /// mode of the new file follows the umask.
     pub fn bind(to: &BindTo, backlog: u32) -> Result<Self, BindError> {
         match to {
-            BindTo::Tcp(address) => bind_tcp(*address, backlog, false),
-            BindTo::TcpAmongOthers(address) => bind_tcp(*address, backlog, true),
+            BindTo::Tcp(address) => bind_tcp(*address, backlog, Others::Never),
+            BindTo::TcpBeforeOthers(address) => bind_tcp(*address, backlog, Others::Later),
+            BindTo::TcpAmongOthers(address) => bind_tcp(*address, backlog, Others::Always),
             BindTo::Unix(path) => bind_unix(path, backlog),
             BindTo::Fd(descriptor) => {
                 adopt(*descriptor, backlog).map_err(|reason| BindError::Descriptor {
@@ -289,7 +292,15 @@ pub(super) fn listen(fd: &OwnedFd, backlog: u32) -> nix::Result<()> {
     Errno::result(unsafe { libc::listen(fd.as_raw_fd(), backlog) }).map(drop)
 }
 
-fn bind_tcp(address: SocketAddr, backlog: u32, among_others: bool) -> Result<Listener, BindError> {
+/// When others may have the same address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Others {
+    Never,
+    Later,
+    Always,
+}
+
+fn bind_tcp(address: SocketAddr, backlog: u32, others: Others) -> Result<Listener, BindError> {
     let attempt = || -> nix::Result<(OwnedFd, Address)> {
         let storage = SockaddrStorage::from(address);
         let fd = new_socket(match address {
@@ -297,7 +308,7 @@ fn bind_tcp(address: SocketAddr, backlog: u32, among_others: bool) -> Result<Lis
             SocketAddr::V6(_) => AddressFamily::Inet6,
         })?;
         setsockopt(&fd, ReuseAddr, &true)?;
-        if among_others {
+        if others == Others::Always {
             setsockopt(&fd, ReusePort, &true)?;
         }
         if address.is_ipv6() {
@@ -306,6 +317,10 @@ fn bind_tcp(address: SocketAddr, backlog: u32, among_others: bool) -> Result<Lis
         // Linux gives it to each accepted socket, which saves a call for each.
         setsockopt(&fd, TcpNoDelay, &true)?;
         nix_socket::bind(fd.as_raw_fd(), &storage)?;
+        if others == Others::Later {
+            // Before it listens, when the kernel looks which sockets belong together.
+            setsockopt(&fd, ReusePort, &true)?;
+        }
         listen(&fd, backlog)?;
         let bound = socket_address(&getsockname(fd.as_raw_fd())?).unwrap_or(address);
         Ok((fd, Address::Tcp(bound)))

@@ -117,6 +117,25 @@ fn a_port_in_use_is_said_to_be() {
 }
 
 #[test]
+fn a_port_can_be_shared_with_those_who_come_later() {
+    let any = ([127, 0, 0, 1], 0).into();
+    let first = Listener::bind(&BindTo::TcpBeforeOthers(any), 64).unwrap();
+    let address = tcp_address(&first);
+    let shared = Listener::bind(&BindTo::TcpAmongOthers(address), 64).unwrap();
+    assert_eq!(tcp_address(&shared), address);
+    for to in [BindTo::TcpBeforeOthers(address), BindTo::Tcp(address)] {
+        let error = Listener::bind(&to, 16).unwrap_err();
+        assert!(matches!(error, BindError::InUse { .. }), "{error:?}");
+    }
+    // Both have a queue, and each gets some of the connections.
+    let _clients: Vec<_> = (0..64)
+        .map(|_| std::net::TcpStream::connect(address).unwrap())
+        .collect();
+    let waiting = [&first, &shared].map(|listener| listener.waiting().unwrap());
+    assert!(waiting[0] > 0 && waiting[1] > 0, "{waiting:?}");
+}
+
+#[test]
 fn a_port_is_free_again_while_old_connections_linger() {
     let _closing = fork_lock::closing();
     let listener = tcp("127.0.0.1:0");

@@ -211,6 +211,20 @@ fn an_address_in_use_is_exit_code_6() {
     );
 }
 
+/// The kernel would let it share the port, and give it half of the connections.
+#[test]
+fn a_second_server_with_a_queue_for_each_worker_is_exit_code_6() {
+    let reuseport = || Start::app("hello").args(["--accept", "reuseport", "-w", "2"]);
+    let first = reuseport().start();
+    let Address::Tcp(address) = first.address() else {
+        panic!("TCP")
+    };
+    let ended = reuseport().args(["--bind", &address.to_string()]).run();
+    assert_eq!(ended.code, Some(6), "{ended:?}");
+    let expect = format!("rgunicorn: cannot bind http://{address}/: address in use");
+    assert_eq!(ended.line(), expect);
+}
+
 #[test]
 fn too_few_descriptors_for_the_workers_are_told() {
     let start = Start::app("hello").args(["-w", "200"]);
