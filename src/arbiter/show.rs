@@ -259,7 +259,7 @@ impl Driver {
                     key: key.to_owned(),
                     queue: queue.map(|queue| queue.waiting),
                     queue_max: queue.map(|queue| queue.limit),
-                    overflows: queue.map(|queue| queue.overflows),
+                    overflows: queue.and_then(|queue| queue.overflows),
                 }
             })
             .collect()

@@ -29,6 +29,7 @@ pub mod stream;
 pub mod systemd;
 pub mod timer;
 pub mod title;
+mod unix_queue;
 pub mod watch;
 
 /// A forked child holds copies of whatever the tests beside it have open. So a test that forks

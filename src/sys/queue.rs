@@ -14,8 +14,8 @@ pub struct Queue {
     /// How many there may be: the backlog, cut to the kernel's limit.
     pub limit: u32,
     /// How many found no place, or came to nothing for another reason, since the socket was made:
-    /// they try again.
-    pub overflows: u32,
+    /// they try again. Not counted for a Unix socket, where they wait or are told at once.
+    pub overflows: Option<u32>,
 }
 
 /// Of a listening TCP socket the kernel tells the length of the queue and its limit in two fields
@@ -26,7 +26,7 @@ pub(super) fn of(fd: &OwnedFd) -> nix::Result<Queue> {
     const SO_MEMINFO: i32 = 55;
     let memory: [u32; 9] = numbers(fd, libc::SOL_SOCKET, SO_MEMINFO)?;
     let (waiting, limit) = lengths(fd)?;
-    let overflows = memory[8];
+    let overflows = Some(memory[8]);
     Ok(Queue {
         waiting,
         limit,

@@ -22,6 +22,7 @@ use super::inherited;
 use super::queue::{self, Queue};
 use super::socket_file::SocketFile;
 use super::stream::Stream;
+use super::unix_queue;
 
 /// Connections that died in the queue which one call passes over: an error that is not the
 /// connection's but lasts, as a sandbox may give, must not hold the caller for ever.
@@ -199,7 +200,7 @@ impl Listener {
         Ok(accept(&self.fd)?.map(Stream::new))
     }
 
-    /// How many connections wait; `None` for a Unix socket, of which the kernel does not tell.
+    /// How many connections wait; `None` for a Unix socket, of which it takes longer to find out.
     pub fn waiting(&self) -> Option<u32> {
         match self.address {
             Address::Tcp(_) => Some(queue::lengths(&self.fd).ok()?.0),
@@ -207,11 +208,11 @@ impl Listener {
         }
     }
 
-    /// What waits in the queue; `None` for a Unix socket, of which the kernel does not tell.
+    /// What waits in the queue, if the kernel tells.
     pub fn queue(&self) -> Option<Queue> {
         match self.address {
             Address::Tcp(_) => queue::of(&self.fd).ok(),
-            Address::Unix(_) => None,
+            Address::Unix(_) => unix_queue::of(&self.fd).ok(),
         }
     }
 

@@ -384,7 +384,7 @@ fn only_the_own_file_is_given_away() {
 }
 
 #[test]
-fn the_queue_is_told_for_tcp_alone() {
+fn the_queue_is_told() {
     let listener = Listener::bind(&BindTo::Tcp(([127, 0, 0, 1], 0).into()), 2).unwrap();
     let Address::Tcp(address) = *listener.local_address() else {
         panic!("{listener:?}")
@@ -392,7 +392,7 @@ fn the_queue_is_told_for_tcp_alone() {
     let queue = |waiting, overflows| Queue {
         waiting,
         limit: 2,
-        overflows,
+        overflows: Some(overflows),
     };
     assert_eq!(listener.queue(), Some(queue(0, 0)));
     // The kernel lets one more in than it says.
@@ -403,11 +403,21 @@ fn the_queue_is_told_for_tcp_alone() {
     let limit = std::time::Duration::from_millis(50);
     assert!(std::net::TcpStream::connect_timeout(&address, limit).is_err());
     let full = listener.queue().unwrap();
-    assert!(full.waiting == 3 && full.overflows > 0, "{full:?}");
+    assert!(full.waiting == 3 && full.overflows > Some(0), "{full:?}");
     assert!(listener.accept().unwrap().is_some());
     drop(clients);
     assert_eq!(listener.queue().unwrap().waiting, 2);
     let folder = tempfile::tempdir().unwrap();
-    let unix = Listener::bind(&BindTo::Unix(folder.path().join("s")), 2).unwrap();
-    assert_eq!(unix.queue(), None);
+    let path = folder.path().join("s");
+    let unix = Listener::bind(&BindTo::Unix(path.clone()), 2).unwrap();
+    let clients = [(); 2].map(|()| std::os::unix::net::UnixStream::connect(&path).unwrap());
+    let queue = |waiting| Queue {
+        waiting,
+        limit: 2,
+        overflows: None,
+    };
+    assert_eq!(unix.queue(), Some(queue(2)));
+    assert!(unix.accept().unwrap().is_some());
+    assert_eq!(unix.queue(), Some(queue(1)));
+    drop(clients);
 }

@@ -219,6 +219,22 @@ fn a_full_worker_leaves_connections_in_the_backlog_and_all_can_be_full() {
 }
 
 #[test]
+fn the_queue_of_a_unix_socket_is_told_too() {
+    let one = ["--bind", "unix:s.sock", "--worker-connections", "1"];
+    let server = accepting("echo", "auto", &one);
+    let mut first = server.connect();
+    first.begin_echo();
+    until("it is full", || sum(&server, "connections") == 1);
+    let waiting = [(); 2].map(|()| server.connect());
+    let listener = show(&server, "listeners")["listeners"][0].clone();
+    assert_eq!(listener["queue"], 2);
+    assert!(listener["queue_max"].as_u64() > Some(0));
+    assert_eq!(listener.get("overflows"), None);
+    first.finish_echo();
+    drop((first, waiting));
+}
+
+#[test]
 fn requests_in_flight_bound_what_a_worker_accepts() {
     for accept in ["auto", "signalled", "kernel"] {
         let server = accepting("wasi-sleep", accept, &["-w", "1", "--worker-requests", "2"]);

@@ -83,7 +83,8 @@ fn attempt(shared: &Rc<Shared>, listener: &Listener) -> Attempt {
 /// worker. So many are taken at most, so under a load that never ends the worker still comes to an
 /// end.
 async fn empty_backlog(shared: &Rc<Shared>, listener: &Listener) {
-    let waited = listener.waiting().unwrap_or(shared.backlog);
+    let queue = listener.queue();
+    let waited = queue.map_or(shared.backlog, |queue| queue.waiting);
     for _ in 0..=waited {
         shared.room.wait_for_it().await;
         match attempt(shared, listener) {
