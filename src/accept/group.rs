@@ -3,6 +3,7 @@
 //! Invariant: the words are shared by all processes that were forked since the group was made, and
 //! a bell by those that were forked since it was made. The arbiter, which makes them, has all.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -169,6 +170,27 @@ impl Group {
     /// The worker in this seat is gone.
     pub fn leave(&self, seat: usize) {
         self.baton().leave(seat);
+    }
+
+    /// Nobody is in any other seat.
+    pub fn vacate_all_but(&self, taken: &BTreeSet<usize>) {
+        for seat in (1..=SEATS_MAX).filter(|seat| !taken.contains(seat)) {
+            self.words[FIRST + seat].store(0, SeqCst);
+        }
+    }
+
+    /// Writes nonsense, as a worker could that does what somebody else wants.
+    #[cfg(test)]
+    pub(super) fn scribble(&self, mut number: impl FnMut() -> u64) {
+        let at = number() as usize % self.words.len();
+        let small = number() % 8;
+        let word = match number() % 4 {
+            0 => small,
+            1 => super::words::OPEN | small,
+            2 => super::words::OPEN | super::words::BUSY | small,
+            _ => number(),
+        };
+        self.words[at].store(word, SeqCst);
     }
 
     /// What changes whenever a connection is accepted or somebody else is to do it.

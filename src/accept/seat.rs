@@ -121,6 +121,12 @@ impl Seat {
         self.group.baton().ask()
     }
 
+    /// Writes nonsense where others read.
+    #[cfg(test)]
+    pub(crate) fn scribble(&self, number: impl FnMut() -> u64) {
+        self.group.scribble(number);
+    }
+
     /// Rings the arbiter's bell if a connection waits.
     pub fn ring_for_arbiter(&self) {
         self.group.baton().watch();

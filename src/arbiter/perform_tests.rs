@@ -17,6 +17,9 @@ use crate::sys::process::{self, ExitReason};
 use crate::sys::socket::{BindTo, Listener};
 use crate::sys::{fork_lock, memory_file};
 
+#[path = "perform_tests/usher.rs"]
+mod usher;
+
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Runs the arbiter that `build` describes until it and all of its children have ended.

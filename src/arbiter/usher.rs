@@ -78,6 +78,12 @@ impl Usher {
         }
     }
 
+    /// A worker may have written in seats that nobody has, and so made others believe in somebody there.
+    fn vacate(&self) {
+        let taken = self.seats.values().copied().collect();
+        self.group.vacate_all_but(&taken);
+    }
+
     fn who(&self, seat: usize) -> Option<ChildId> {
         let mut seats = self.seats.iter();
         seats.find(|(_, taken)| **taken == seat).map(|(id, _)| *id)
@@ -193,6 +199,7 @@ impl Driver {
                 continue;
             };
             let Some(child) = usher.who(seat) else {
+                usher.vacate();
                 continue;
             };
             usher.doubted.insert(child);

@@ -116,21 +116,21 @@ fn several_listeners_are_all_served() {
         let server = controlled(
             Start::app("hello")
                 .args(["--bind", "127.0.0.1:0", "--bind", "unix:s.sock"])
-                .args(["--accept", accept, "-w", "3"]),
+                .args(["--bind", "[::1]:0", "--accept", accept, "-w", "3"]),
         );
         let report = show(&server, "listeners");
         let listeners = report["listeners"].as_array().unwrap().clone();
         let urls = listeners.iter().map(|it| it["address"].as_str().unwrap());
         let mut urls: Vec<String> = urls.map(str::to_owned).collect();
         urls.dedup();
-        assert_eq!(urls.len(), 2, "{accept}: {report}");
+        assert_eq!(urls.len(), 3, "{accept}: {report}");
         for _ in 0..9 {
             for url in &urls {
                 let mut client = Client::connect(&Address::of_url(url));
                 client.get("/").is(200, "hello\n");
             }
         }
-        assert_eq!(sum(&server, "accepted"), 18, "{accept}");
+        assert_eq!(sum(&server, "accepted"), 27, "{accept}");
     }
 }
 
