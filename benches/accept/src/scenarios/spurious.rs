@@ -20,6 +20,9 @@ const SETUP: Setup = Setup {
     defer: false,
     crowd: false,
 };
+/// Those that promise it.
+const STRATEGIES: [Accept; 3] = [Accept::Auto, Accept::Signalled, Accept::Delegated];
+/// For each of them.
 const CONNECTIONS: f64 = 1e6;
 const CONNECTIONS_QUICK: f64 = 2e4;
 
@@ -54,36 +57,11 @@ pub(crate) fn run(bench: &Bench) -> Result<Report> {
         CONNECTIONS
     };
     let share = all / bench.options.rounds as f64;
-    let found = bench.compare(SETUP, &[Accept::Auto], |server, round| {
+    let found = bench.compare(SETUP, &STRATEGIES, |server, round| {
         measure(server, share, round)
     })?;
-    let series = found.of(Accept::Auto)?;
-    let (table, all) = tabulate(series);
-    let overflows = series.total(|it| it.overflows);
-    let (spurious, accepted) = (all.counters.spurious, all.counters.accepted);
-    Ok(Report {
-        table,
-        notes: vec![
-            format!("`{SETUP}`"),
-            format!("the listener's queue was full {overflows} times"),
-        ],
-        gates: vec![
-            Gate {
-                wants: "spurious wake-ups with auto, open loop: 0".to_owned(),
-                found: format!(
-                    "{spurious} in {accepted} accepts of {} connections",
-                    all.connections
-                ),
-                passed: spurious == 0 && accepted == all.connections,
-            },
-            Gate::nothing_failed("spurious", all.failures),
-        ],
-    })
-}
-
-/// The table, and the sum of all.
-fn tabulate(series: &Series<Found>) -> (Table, Part) {
     let mut table = Table::new(&[
+        "accept",
         "connections/s",
         "connections",
         "accepted",
@@ -94,6 +72,38 @@ fn tabulate(series: &Series<Found>) -> (Table, Part) {
         "spurious",
         "failed",
     ]);
+    let (mut gates, mut overflows) = (Vec::new(), 0);
+    for (accept, series) in found.iter() {
+        let all = tabulate(accept, series, &mut table);
+        overflows += series.total(|it| it.overflows);
+        let (spurious, accepted) = (all.counters.spurious, all.counters.accepted);
+        let name = accept.name();
+        gates.push(Gate {
+            wants: format!("spurious wake-ups with {name}, open loop: 0"),
+            found: format!(
+                "{spurious} in {accepted} accepts of {} connections",
+                all.connections
+            ),
+            passed: spurious == 0 && accepted == all.connections,
+        });
+        gates.push(Gate {
+            wants: format!("requests that fail with {name} in spurious: none"),
+            found: all.failures.to_string(),
+            passed: all.failures.all() == 0,
+        });
+    }
+    Ok(Report {
+        table,
+        notes: vec![
+            format!("`{SETUP}` and so on"),
+            format!("the listeners' queues were full {overflows} times"),
+        ],
+        gates,
+    })
+}
+
+/// Adds the rows of one strategy, and answers with the sum of all but the last.
+fn tabulate(accept: Accept, series: &Series<Found>, table: &mut Table) -> Part {
     let mut all = Part::default();
     for (at, (rate, _)) in RATES.into_iter().enumerate() {
         let mut sum = Part::default();
@@ -107,11 +117,11 @@ fn tabulate(series: &Series<Found>) -> (Table, Part) {
         if rate != AT_ONCE {
             all.add(&sum);
         } else {
-            table.row(all.row("all of these".to_owned()));
+            table.row(all.row(accept, "all of these".to_owned()));
         }
-        table.row(sum.row(name));
+        table.row(sum.row(accept, name));
     }
-    (table, all)
+    all
 }
 
 fn measure(server: Server, share: f64, round: u64) -> Result<Found> {
@@ -157,11 +167,12 @@ impl Part {
         self.seconds += other.seconds;
     }
 
-    fn row(&self, name: String) -> [String; 9] {
+    fn row(&self, accept: Accept, name: String) -> [String; 10] {
         let counters = &self.counters;
         let each = |count: u64| format!("{:.3}", ratio(count as f64, counters.accepted as f64));
         let switches = ratio(self.voluntary as f64, self.connections as f64);
         [
+            accept.name().to_owned(),
             name,
             self.connections.to_string(),
             counters.accepted.to_string(),
