@@ -98,7 +98,9 @@ pub fn main(child: Child, config: &Config, tls: Option<&Arc<ServerConfig>>) -> i
             tls: tls.map(|tls| TlsAcceptor::from(Arc::clone(tls))),
             access_log,
         };
-        LocalSet::new().block_on(&runtime, serve(plan, Rc::clone(&channel), heartbeat))
+        let serving = serve(plan, Rc::clone(&channel), heartbeat.clone());
+        let tasks = LocalSet::new();
+        runtime.block_on(heartbeat.with_each_turn(tasks.run_until(serving)))
     });
     match result {
         Ok(()) => i32::from(ExitCode::Ok.number()),
@@ -116,15 +118,14 @@ fn event_loop(
     heartbeat: &Heartbeat,
     at_rest: impl Fn() + Send + Sync + 'static,
 ) -> Result<tokio::runtime::Runtime, BootError> {
-    let (asleep, awake) = (heartbeat.clone(), heartbeat.clone());
+    let heartbeat = heartbeat.clone();
     tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .on_thread_park(move || {
             at_rest();
-            asleep.sleep();
+            heartbeat.sleep();
         })
-        .on_thread_unpark(move || awake.beat())
         .build()
         .map_err(|source| BootError::System {
             what: "cannot make an event loop",
@@ -239,4 +240,34 @@ async fn load(
         }
     }
     Ok(routes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::scoreboard::Scoreboard;
+
+    /// More than a deadline needs to be seen to move.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn an_event_loop_that_always_has_work_and_no_request_is_alive() {
+        let board = Arc::new(Scoreboard::new(1).unwrap());
+        let heartbeat = Heartbeat::new(Arc::clone(&board), 0, Some(Duration::from_secs(1)));
+        let runtime = event_loop(&heartbeat, || {}).unwrap();
+        let busy = async {
+            let (began, first) = (Instant::now(), board.slot(0).alive_until());
+            while board.slot(0).alive_until() == first {
+                assert!(began.elapsed() < PATIENCE, "the deadline stands still");
+                tokio::task::yield_now().await;
+            }
+        };
+        let tasks = LocalSet::new();
+        runtime.block_on(heartbeat.with_each_turn(tasks.run_until(async {
+            tokio::task::spawn_local(tokio::task::yield_now());
+            busy.await;
+        })));
+    }
 }

@@ -399,7 +399,6 @@ pub(super) struct InFlight {
 impl InFlight {
     pub(super) fn new(shared: &Rc<Shared>, place: Option<Rc<Place>>) -> Self {
         let slot = shared.slot();
-        shared.heartbeat.beat();
         if shared.in_flight() == 0 {
             shared.busy.notify_one();
         }
@@ -449,8 +448,19 @@ impl Heartbeat {
         self.scoreboard.slot(self.row)
     }
 
+    /// Does the work of an event loop, and moves the deadline with each turn of it: one that never runs
+    /// out of work never parks, whatever the work is, and nothing else would show that it turns.
+    pub(super) async fn with_each_turn<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        std::future::poll_fn(|cx| {
+            self.beat();
+            work.as_mut().poll(cx)
+        })
+        .await
+    }
+
     /// Moves the deadline.
-    pub(super) fn beat(&self) {
+    fn beat(&self) {
         if let Some(timeout) = self.timeout {
             let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
             self.slot()
@@ -458,8 +468,8 @@ impl Heartbeat {
         }
     }
 
-    /// Beats as often as it takes while requests are in flight: an event loop that never runs out of
-    /// work never parks, and nothing else would show that it turns. An idle worker is not woken.
+    /// Lets the event loop turn as often as it takes while requests are in flight, though it may have
+    /// to wait for something else. An idle worker is not woken.
     pub(super) async fn keep_up(shared: Rc<Shared>) {
         let Some(timeout) = shared.heartbeat.timeout else {
             return;
@@ -468,7 +478,6 @@ impl Heartbeat {
             shared.busy.notified().await;
             while shared.in_flight() > 0 {
                 tokio::time::sleep(timeout / BEATS).await;
-                shared.heartbeat.beat();
             }
         }
     }

@@ -2,7 +2,7 @@
 //! answers, or the worker its memory.
 
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::control::{controlled, worker};
 use crate::h2::cleartext;
@@ -186,6 +186,37 @@ fn floods_of_small_frames_cost_little() {
         let code = harmless(&server, |frames| flood(frames, &frame.bytes(), 200_000));
         assert!(code.is_none_or(|code| code != 0), "{frame:?}: {code:?}");
     }
+}
+
+/// Whoever keeps a worker awake does not make it look as if it stood still.
+#[test]
+fn floods_that_last_do_not_cost_the_worker_its_life() {
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    let server = cleartext(Start::app("hello").args(["--heartbeat-timeout", "1"]));
+    let process = server.worker();
+    let many = Frame::new(Frame::PING, 0, 0, [7; 8]).bytes().repeat(1000);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let began = Instant::now();
+                while began.elapsed() < 3 * TIMEOUT {
+                    let mut frames = Frames::connect(&server);
+                    let mut sender = frames.sender();
+                    let sending = scope.spawn({
+                        let many = &many;
+                        move || {
+                            while began.elapsed() < 3 * TIMEOUT && sender.write_all(many).is_ok() {}
+                        }
+                    });
+                    while began.elapsed() < 3 * TIMEOUT && frames.next().is_ok() {}
+                    drop(frames);
+                    sending.join().unwrap();
+                }
+            });
+        }
+    });
+    server.get("/").is(200, "hello\n");
+    assert_eq!(server.worker(), process, "the worker has died");
 }
 
 #[test]

@@ -109,8 +109,6 @@ impl From<Begun> for Connection {
 impl Connection {
     async fn run(&mut self) -> io::Result<()> {
         loop {
-            // A worker that never runs out of connections is alive, though it never sleeps.
-            self.shared.heartbeat.beat();
             let next = match self.next_head().await {
                 // In a box, or every idle connection had room for it.
                 Ok(head) => Box::pin(self.answer(head)).await?,

@@ -177,7 +177,6 @@ async fn run(
             accepted = connection.accept() => {
                 let Some(accepted) = accepted else { return Ok(()) };
                 let (request, respond) = accepted.map_err(io::Error::other)?;
-                shared.heartbeat.beat();
                 has_asked = true;
                 counted.work();
                 take(shared, client, &streams, request, respond);
