@@ -16,6 +16,7 @@ pub mod date;
 pub mod error_page;
 mod fields;
 pub mod forwarded;
+pub mod frames;
 pub mod h2;
 pub mod head;
 pub mod limits;

@@ -2,12 +2,14 @@
 //! request of HTTP/1.1.
 //!
 //! Frames, flow control and field compression are the business of the `h2` crate, and so are its limits
-//! on continuations, resets that wait to be accepted, and small frames. Ours are below.
+//! on continuations, resets that wait to be accepted, and small frames. Ours are in `streams` and below.
 
+mod budget;
 mod incoming;
 mod outgoing;
+mod streams;
+mod transport;
 
-use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,7 +19,6 @@ use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::uri::PathAndQuery;
 use http::{Method, Request};
-use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Outcome, answer};
@@ -26,85 +27,19 @@ use super::connection::Begun;
 use super::record::Record;
 use super::shared::{Counted, LEAVE, Shared};
 use super::side::{self, Outgoing as _};
-use super::socket::Rewound;
 use super::wire::STALLED;
 use crate::access;
 use crate::config::Http2;
 use crate::http::h2::check;
 use incoming::Incoming;
 use outgoing::Outgoing;
+use streams::{Open, Streams};
+use transport::Measured;
 
 /// Bytes of all requests of a connection that may come before they are asked for.
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Most bytes of one response that wait for the client's room.
 const SEND_BUFFER: usize = 64 << 10;
-/// So many more requests may a client take back than it lets be answered: CVE-2023-44487.
-const TAKEN_BACK_MAX: u32 = 100;
-/// A request that is taken back later than this was meant.
-const RAPID: Duration = Duration::from_secs(1);
-
-/// What the streams of a connection tell it.
-struct Streams {
-    open: Cell<usize>,
-    /// When the last one ended, or the connection began.
-    rested: Cell<Instant>,
-    /// How many more requests were taken back than answered.
-    taken_back: Cell<u32>,
-    changed: Notify,
-}
-
-impl Streams {
-    fn new() -> Self {
-        Self {
-            open: Cell::new(0),
-            rested: Cell::new(Instant::now()),
-            taken_back: Cell::new(0),
-            changed: Notify::new(),
-        }
-    }
-
-    /// Waits until no stream is open and it is time to do something about that, which `due` says from
-    /// when the last one ended; or until the client takes back too many.
-    async fn idle(&self, due: impl Fn(Instant) -> Instant) {
-        loop {
-            let changed = self.changed.notified();
-            if self.is_abused() {
-                return;
-            }
-            if self.open.get() > 0 {
-                changed.await;
-                continue;
-            }
-            tokio::select! {
-                biased;
-                () = changed => {}
-                () = tokio::time::sleep_until(due(self.rested.get())) => return,
-            }
-        }
-    }
-
-    /// Waits until no stream is open.
-    async fn end(&self) {
-        loop {
-            let changed = self.changed.notified();
-            if self.open.get() == 0 {
-                return;
-            }
-            changed.await;
-        }
-    }
-
-    /// Waits until no stream is open and the connection's place is wanted for another.
-    async fn wanted(&self, counted: &Counted) {
-        self.end().await;
-        counted.rest();
-        counted.is_wanted().await;
-    }
-
-    fn is_abused(&self) -> bool {
-        self.taken_back.get() > TAKEN_BACK_MAX
-    }
-}
 
 /// Serves a connection to its end.
 pub(super) async fn serve(begun: Begun) -> io::Result<()> {
@@ -118,12 +53,13 @@ pub(super) async fn serve(begun: Begun) -> io::Result<()> {
     } = begun;
     let first = Bytes::copy_from_slice(input.data());
     input.consume(first.len());
-    let io = Rewound { first, transport };
+    let streams = Rc::new(Streams::new());
+    let io = Measured::new(transport, first, &streams);
     let handshake = settings(&shared).handshake(io);
     let connection = timeout_at(deadline, handshake).await;
     let connection = connection.map_err(|_| io::ErrorKind::TimedOut)?;
     let connection = connection.map_err(io::Error::other)?;
-    run(&shared, &Rc::new(client), connection, counted).await
+    run(&shared, &Rc::new(client), &streams, connection, counted).await
 }
 
 fn settings(shared: &Shared) -> Builder {
@@ -150,10 +86,10 @@ fn settings(shared: &Shared) -> Builder {
 async fn run(
     shared: &Rc<Shared>,
     client: &Rc<Client>,
-    mut connection: Connection<Rewound, Bytes>,
+    streams: &Rc<Streams>,
+    mut connection: Connection<Measured, Bytes>,
     mut counted: Counted,
 ) -> io::Result<()> {
-    let streams = Rc::new(Streams::new());
     // Since when the client knows that the connection ends.
     let mut leaving = None;
     let (mut has_asked, mut closing) = (false, false);
@@ -179,7 +115,7 @@ async fn run(
                 let (request, respond) = accepted.map_err(io::Error::other)?;
                 has_asked = true;
                 counted.work();
-                take(shared, client, &streams, request, respond);
+                take(shared, client, streams, request, respond);
             },
             () = drain, if leaving.is_none() => {}
             // One that has only just come is about to ask.
@@ -193,8 +129,8 @@ async fn run(
                 closing = true;
             }
             () = streams.idle(due) => {
-                if streams.is_abused() {
-                    tracing::debug!(%client, "takes back too many requests");
+                if let Some(abuse) = streams.abuse() {
+                    tracing::debug!(%client, "{abuse}");
                     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                     return closed(&mut connection).await;
                 }
@@ -218,7 +154,7 @@ fn take(
     mut respond: SendResponse<Bytes>,
 ) {
     let stream = Open::new(streams);
-    if streams.open.get() > shared.http2.max_concurrent_streams as usize {
+    if streams.open() > shared.http2.max_concurrent_streams as usize {
         respond.send_reset(Reason::REFUSED_STREAM);
         return stream.was_taken_back();
     }
@@ -233,48 +169,11 @@ fn take(
 }
 
 /// Lets the last frames out.
-async fn closed(connection: &mut Connection<Rewound, Bytes>) -> io::Result<()> {
+async fn closed(connection: &mut Connection<Measured, Bytes>) -> io::Result<()> {
     let closed = std::future::poll_fn(|cx| connection.poll_closed(cx));
     // Whether it takes them is its own business.
     let _ = tokio::time::timeout(LEAVE, closed).await;
     Ok(())
-}
-
-/// A stream, while it is open.
-struct Open {
-    streams: Rc<Streams>,
-    began: Instant,
-}
-
-impl Open {
-    fn new(streams: &Rc<Streams>) -> Self {
-        streams.open.set(streams.open.get() + 1);
-        streams.changed.notify_waiters();
-        Self {
-            streams: Rc::clone(streams),
-            began: Instant::now(),
-        }
-    }
-
-    fn was_answered(&self) {
-        let taken_back = &self.streams.taken_back;
-        taken_back.set(taken_back.get().saturating_sub(1));
-    }
-
-    fn was_taken_back(&self) {
-        if self.began.elapsed() < RAPID {
-            let taken_back = &self.streams.taken_back;
-            taken_back.set(taken_back.get().saturating_add(1));
-        }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.streams.open.set(self.streams.open.get() - 1);
-        self.streams.rested.set(Instant::now());
-        self.streams.changed.notify_waiters();
-    }
 }
 
 async fn answer_one(
@@ -286,7 +185,7 @@ async fn answer_one(
 ) {
     let (mut parts, body) = request.into_parts();
     let head_request = parts.method == Method::HEAD;
-    let mut outgoing = Outgoing::new(&shared, respond, head_request);
+    let mut outgoing = Outgoing::new(&shared, stream.streams(), respond, head_request);
     let meaning = check(
         &mut parts,
         client.scheme.clone(),

@@ -9,6 +9,7 @@ use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::{Response, StatusCode};
 
+use super::streams::Streams;
 use crate::http::error_page::ErrorPage;
 use crate::http::head::Version;
 use crate::http::response::{BodyLength, ResponseError, ResponseHead};
@@ -20,6 +21,7 @@ use crate::worker::wire::in_time;
 /// See [`side::Outgoing`].
 pub(super) struct Outgoing {
     shared: Rc<Shared>,
+    streams: Rc<Streams>,
     respond: SendResponse<Bytes>,
     /// Whether the request was HEAD.
     head_request: bool,
@@ -34,11 +36,13 @@ pub(super) struct Outgoing {
 impl Outgoing {
     pub(super) fn new(
         shared: &Rc<Shared>,
+        streams: &Rc<Streams>,
         respond: SendResponse<Bytes>,
         head_request: bool,
     ) -> Self {
         Self {
             shared: Rc::clone(shared),
+            streams: Rc::clone(streams),
             respond,
             head_request,
             head: None,
@@ -96,6 +100,7 @@ impl Outgoing {
             let room = room.ok_or(io::ErrorKind::BrokenPipe)?;
             let piece = data.split_to(room.min(data.len()));
             let ends = is_last && data.is_empty();
+            self.streams.sent(piece.len());
             body.send_data(piece, ends).map_err(lost)?;
             self.has_ended = ends;
         }
