@@ -110,6 +110,16 @@ impl Stream {
         })
     }
 
+    /// Bytes that were written and that the peer's kernel has not taken yet, or, of a Unix socket, the
+    /// peer itself (tcp(7), `SIOCOUTQ`).
+    pub fn unsent(&self) -> io::Result<usize> {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the kernel writes one int there. TIOCOUTQ is the same number.
+        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+        Errno::result(result)?;
+        Ok(usize::try_from(bytes).unwrap_or(0))
+    }
+
     /// Tells the peer that nothing more will be written; reading goes on.
     pub fn shutdown_write(&self) -> io::Result<()> {
         nix_socket::shutdown(self.0.as_raw_fd(), nix_socket::Shutdown::Write)?;
@@ -175,6 +185,16 @@ mod tests {
         while one.write(&block).is_ok() {}
         would_block(one.write(&block));
         would_block(one.write_vectored(&[IoSlice::new(&block)]));
+    }
+
+    #[test]
+    fn what_the_peer_has_not_taken_is_known() {
+        let (one, other) = Stream::pair().unwrap();
+        assert_eq!(one.unsent().unwrap(), 0);
+        one.write(b"some bytes").unwrap();
+        assert!(one.unsent().unwrap() >= 10);
+        other.read(&mut [0; 10]).unwrap();
+        assert_eq!(one.unsent().unwrap(), 0);
     }
 
     #[test]

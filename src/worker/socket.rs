@@ -90,6 +90,18 @@ pub(super) enum Transport {
     Tls(Box<TlsStream<Socket>>),
 }
 
+impl Transport {
+    /// Bytes that wait in the kernel for the peer to take them.
+    pub(super) fn unsent(&self) -> usize {
+        let Socket(stream) = match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        // One that cannot be asked has nothing.
+        stream.get_ref().unsent().unwrap_or(0)
+    }
+}
+
 impl AsyncRead for Transport {
     fn poll_read(
         self: Pin<&mut Self>,

@@ -141,6 +141,19 @@ fn who_is_told_to_leave_and_only_asks_for_pongs_is_left() {
 }
 
 #[test]
+fn who_has_its_response_and_answers_no_ping_does_not_hold_up_a_stop() {
+    let args = ["--keep-alive", "60", "--graceful-timeout", "15"];
+    let mut server = cleartext(Start::app("hello").args(args));
+    let mut frames = Frames::connect(&server);
+    frames.send(&Frame::get(1));
+    frames.answered(1);
+    server.signal(Signal::SIGTERM);
+    server.stopped();
+    let log = server.log();
+    assert!(!log.contains("did not finish in time"), "{log}");
+}
+
+#[test]
 fn without_the_setting_there_is_no_http_2() {
     let server = Start::app("hello").start();
     let mut client = server.connect();

@@ -10,6 +10,7 @@ mod outgoing;
 mod streams;
 mod transport;
 
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -27,7 +28,6 @@ use super::connection::Begun;
 use super::record::Record;
 use super::shared::{Counted, LEAVE, Shared};
 use super::side::{self, Outgoing as _};
-use super::wire::STALLED;
 use crate::access;
 use crate::config::Http2;
 use crate::http::h2::check;
@@ -55,11 +55,12 @@ pub(super) async fn serve(begun: Begun) -> io::Result<()> {
     input.consume(first.len());
     let streams = Rc::new(Streams::new());
     let io = Measured::new(transport, first, &streams);
-    let handshake = settings(&shared).handshake(io);
+    let handshake = settings(&shared).handshake(io.clone());
     let connection = timeout_at(deadline, handshake).await;
     let connection = connection.map_err(|_| io::ErrorKind::TimedOut)?;
     let connection = connection.map_err(io::Error::other)?;
-    run(&shared, &Rc::new(client), &streams, connection, counted).await
+    let client = Rc::new(client);
+    run(&shared, &client, (&streams, &io), connection, counted).await
 }
 
 fn settings(shared: &Shared) -> Builder {
@@ -86,7 +87,7 @@ fn settings(shared: &Shared) -> Builder {
 async fn run(
     shared: &Rc<Shared>,
     client: &Rc<Client>,
-    streams: &Rc<Streams>,
+    (streams, io): (&Rc<Streams>, &Measured),
     mut connection: Connection<Measured, Bytes>,
     mut counted: Counted,
 ) -> io::Result<()> {
@@ -100,17 +101,22 @@ async fn run(
             leaving = Some(Instant::now());
             connection.graceful_shutdown();
         }
-        let due = |rested: Instant| match leaving {
-            // A client that has only just come may take as long for its first request as in HTTP/1.1.
-            None if !has_asked => rested + shared.head_timeout,
-            None => rested + shared.keep_alive,
-            Some(since) if !has_asked => since + LEAVE,
-            // It may still be taking the ends of its responses.
-            Some(since) => (since + LEAVE).max(rested + STALLED),
+        let due = |rested: Option<Instant>| {
+            let waits = io.due(leaving.is_some() && rested.is_some());
+            if waits.is_some() {
+                return waits;
+            }
+            let rested = rested?.max(io.taken_at());
+            Some(match leaving {
+                // A client that has only just come may take as long for its first request as in HTTP/1.1.
+                None if !has_asked => rested + shared.head_timeout,
+                None => rested + shared.keep_alive,
+                Some(since) => since.max(rested) + LEAVE,
+            })
         };
         tokio::select! {
             biased;
-            accepted = connection.accept() => {
+            accepted = next(&mut connection, io) => {
                 let Some(accepted) = accepted else { return Ok(()) };
                 let (request, respond) = accepted.map_err(io::Error::other)?;
                 has_asked = true;
@@ -134,7 +140,8 @@ async fn run(
                     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                     return closed(&mut connection).await;
                 }
-                if leaving.is_some() {
+                // It has left, or takes nothing of what waits for it.
+                if leaving.is_some() || io.due(false).is_some() {
                     return Ok(());
                 }
                 leaving = Some(Instant::now());
@@ -142,6 +149,21 @@ async fn run(
             }
         }
     }
+}
+
+/// The next request. While there is none, all that can be written is.
+async fn next(
+    connection: &mut Connection<Measured, Bytes>,
+    io: &Measured,
+) -> Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>> {
+    poll_fn(|cx| {
+        let accepted = connection.poll_accept(cx);
+        if accepted.is_pending() {
+            io.settle();
+        }
+        accepted
+    })
+    .await
 }
 
 /// Answers a request beside the others. What was taken back may still be on its way out of here, so
@@ -170,7 +192,7 @@ fn take(
 
 /// Lets the last frames out.
 async fn closed(connection: &mut Connection<Measured, Bytes>) -> io::Result<()> {
-    let closed = std::future::poll_fn(|cx| connection.poll_closed(cx));
+    let closed = poll_fn(|cx| connection.poll_closed(cx));
     // Whether it takes them is its own business.
     let _ = tokio::time::timeout(LEAVE, closed).await;
     Ok(())

@@ -63,6 +63,7 @@ impl Outgoing {
 
     fn send_head(&mut self, is_all: bool) -> io::Result<()> {
         if let Some(head) = self.head.take() {
+            self.streams.sent(0);
             let body = self.respond.send_response(head, is_all).map_err(lost)?;
             self.body = Some(body);
             self.has_ended = is_all;

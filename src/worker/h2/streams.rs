@@ -13,6 +13,8 @@ use crate::worker::shared::Counted;
 
 /// So many more requests may a client take back than it lets be answered: CVE-2023-44487.
 const TAKEN_BACK_MAX: u32 = 100;
+/// What a frame costs beside its content, about.
+const FRAME_BYTES: usize = 100;
 /// A request that is taken back later than this was meant.
 const RAPID: Duration = Duration::from_secs(1);
 
@@ -26,6 +28,8 @@ pub(super) struct Streams {
     budget: Cell<Budget>,
     /// What the client does too much of.
     abuse: Cell<Option<&'static str>>,
+    /// Bytes of responses that were made since all of them were written.
+    unwritten: Cell<usize>,
     changed: Notify,
 }
 
@@ -38,26 +42,32 @@ impl Streams {
             taken_back: Cell::new(0),
             budget: Cell::new(Budget::new(now)),
             abuse: Cell::new(None),
+            unwritten: Cell::new(0),
             changed: Notify::new(),
         }
     }
 
-    /// Waits until no stream is open and it is time to do something about that, which `due` says from
-    /// when the last one ended; or until the client does too much of something.
-    pub(super) async fn idle(&self, due: impl Fn(Instant) -> Instant) {
+    /// Waits until it is time to do something about the connection. `due` says when that is so, or is to
+    /// be asked again, from when the last stream ended; `None` stands for streams that are open, and for
+    /// no such time. Or until the client does too much of something.
+    pub(super) async fn idle(&self, due: impl Fn(Option<Instant>) -> Option<Instant>) {
         loop {
             let changed = self.changed.notified();
             if self.abuse().is_some() {
                 return;
             }
-            if self.open.get() > 0 {
+            let rested = (self.open.get() == 0).then(|| self.rested.get());
+            let Some(due) = due(rested) else {
                 changed.await;
                 continue;
+            };
+            if due <= Instant::now() {
+                return;
             }
             tokio::select! {
                 biased;
                 () = changed => {}
-                () = tokio::time::sleep_until(due(self.rested.get())) => return,
+                () = tokio::time::sleep_until(due) => {}
             }
         }
     }
@@ -94,6 +104,16 @@ impl Streams {
         self.changed.notify_waiters();
     }
 
+    /// All that was made is written; whether it was anything.
+    pub(super) fn drained(&self) -> bool {
+        self.unwritten.replace(0) > 0
+    }
+
+    /// Something is so that changes when something is due.
+    pub(super) fn stir(&self) {
+        self.changed.notify_waiters();
+    }
+
     /// Frames came from the client.
     pub(super) fn received(&self, seen: Seen) {
         let mut budget = self.budget.get();
@@ -103,8 +123,10 @@ impl Streams {
         self.budget.set(budget);
     }
 
-    /// A piece of a response is on its way.
+    /// A piece of a response is on its way, or its head.
     pub(super) fn sent(&self, bytes: usize) {
+        self.unwritten
+            .set(self.unwritten.get() + FRAME_BYTES + bytes);
         let mut budget = self.budget.get();
         budget.piece(bytes);
         self.budget.set(budget);

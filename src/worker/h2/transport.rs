@@ -6,16 +6,21 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 use super::streams::Streams;
 use crate::http::frames::FrameCounter;
 use crate::worker::socket::Transport;
+use crate::worker::wire::STALLED;
 
 /// So many frames are read before others have their turn.
 const TURN_FRAMES: u32 = 200;
+/// So often it is looked how much the client has taken, while that matters: the kernel does not tell.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// One of several handles of a transport that is measured.
 #[derive(Clone)]
@@ -29,6 +34,51 @@ struct Inner {
     /// Frames that were read since others had their turn.
     turn: u32,
     streams: Rc<Streams>,
+    output: Output,
+}
+
+/// How far output has got.
+struct Output {
+    /// Bytes that were written.
+    written: u64,
+    /// Whether there are more, which have to wait.
+    is_blocked: bool,
+    /// So many are all of the responses that have been made.
+    responses: u64,
+    /// Bytes that the client has taken, as far as was seen, and when that was seen.
+    taken: u64,
+    taken_at: Instant,
+}
+
+impl Output {
+    fn new(now: Instant) -> Self {
+        Self {
+            written: 0,
+            is_blocked: false,
+            responses: 0,
+            taken: 0,
+            taken_at: now,
+        }
+    }
+
+    /// So many bytes are unsent in the kernel.
+    fn look(&mut self, unsent: usize, now: Instant) {
+        let taken = self.written.saturating_sub(unsent as u64);
+        if taken > self.taken {
+            (self.taken, self.taken_at) = (taken, now);
+        }
+    }
+
+    /// Whether the client has to take something still.
+    fn waits(&self) -> bool {
+        self.is_blocked || self.taken < self.responses
+    }
+
+    /// When output that waits is to be looked at again, or given up.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        let again = (self.taken_at + STALLED).min(now + LOOK);
+        self.waits().then_some(again)
+    }
 }
 
 impl Measured {
@@ -39,7 +89,32 @@ impl Measured {
             frames: FrameCounter::default(),
             turn: 0,
             streams: Rc::clone(streams),
+            output: Output::new(Instant::now()),
         })))
+    }
+
+    /// There is nothing more to write for now, unless it has to wait.
+    pub(super) fn settle(&self) {
+        let inner = &mut *self.0.borrow_mut();
+        if !inner.output.is_blocked && inner.streams.drained() {
+            inner.output.responses = inner.output.written;
+        }
+    }
+
+    /// If the client has something to take still: when to ask again, or, once it has taken nothing for
+    /// too long, since when that is so. What is left to the kernel counts to the end only.
+    pub(super) fn due(&self, to_the_end: bool) -> Option<Instant> {
+        let inner = &mut *self.0.borrow_mut();
+        if !inner.output.is_blocked && !(to_the_end && inner.output.waits()) {
+            return None;
+        }
+        inner.look();
+        inner.output.due(Instant::now())
+    }
+
+    /// When the client was last seen to take something for which it was waited.
+    pub(super) fn taken_at(&self) -> Instant {
+        self.0.borrow().output.taken_at
     }
 }
 
@@ -85,6 +160,26 @@ impl Inner {
     }
 }
 
+impl Inner {
+    fn look(&mut self) {
+        self.output.look(self.transport.unsent(), Instant::now());
+    }
+
+    /// Takes note of how a write has ended, or a flush, which writes nothing more.
+    fn wrote(&mut self, written: &Poll<io::Result<usize>>) {
+        let was_blocked = self.output.is_blocked;
+        self.output.is_blocked = written.is_pending();
+        if let Poll::Ready(Ok(count)) = written {
+            self.output.written += *count as u64;
+        }
+        if self.output.is_blocked && !was_blocked {
+            // Its time counts from here.
+            self.look();
+            self.streams.stir();
+        }
+    }
+}
+
 impl AsyncRead for Measured {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -102,7 +197,9 @@ impl AsyncWrite for Measured {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let inner = &mut *self.0.borrow_mut();
-        Pin::new(&mut inner.transport).poll_write(cx, bytes)
+        let written = Pin::new(&mut inner.transport).poll_write(cx, bytes);
+        inner.wrote(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -111,7 +208,9 @@ impl AsyncWrite for Measured {
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let inner = &mut *self.0.borrow_mut();
-        Pin::new(&mut inner.transport).poll_write_vectored(cx, buffers)
+        let written = Pin::new(&mut inner.transport).poll_write_vectored(cx, buffers);
+        inner.wrote(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -120,11 +219,59 @@ impl AsyncWrite for Measured {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let inner = &mut *self.0.borrow_mut();
-        Pin::new(&mut inner.transport).poll_flush(cx)
+        let flushed = Pin::new(&mut inner.transport).poll_flush(cx);
+        let flushed = flushed.map_ok(|()| 0);
+        inner.wrote(&flushed);
+        flushed.map_ok(|_| ())
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let inner = &mut *self.0.borrow_mut();
         Pin::new(&mut inner.transport).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes, and takes as much as is left unsent.
+    fn output(written: u64, unsent: usize, now: Instant) -> Output {
+        let mut output = Output::new(now);
+        output.written = written;
+        output.responses = written;
+        output.look(unsent, now);
+        output
+    }
+
+    #[test]
+    fn who_takes_something_is_waited_for_and_who_takes_nothing_is_left() {
+        let began = Instant::now();
+        let mut now = began;
+        let mut output = output(1000, 1000, now);
+        for unsent in (1..1000).rev() {
+            now += STALLED - LOOK;
+            output.look(unsent, now);
+            assert!(output.due(now).is_some_and(|due| due > now), "{unsent}");
+        }
+        // What is written meanwhile is not what the client takes.
+        for pongs in 1..100 {
+            now += LOOK;
+            output.written += 17;
+            output.look(1 + 17 * pongs, now);
+        }
+        assert!(output.due(now).is_some_and(|due| due <= now));
+    }
+
+    #[test]
+    fn who_has_taken_all_responses_is_not_waited_for() {
+        let now = Instant::now();
+        let mut output = output(1000, 0, now);
+        assert_eq!(output.due(now), None);
+        output.written += 17;
+        output.look(17, now);
+        assert_eq!(output.due(now), None);
+        output.is_blocked = true;
+        assert_eq!(output.due(now), Some(now + LOOK));
     }
 }
