@@ -366,3 +366,36 @@ fn what_breaks_the_rules_ends_the_stream_or_the_connection() {
     });
     assert!(code.is_some_and(|code| code != 0), "{code:?}");
 }
+
+#[test]
+fn what_nobody_reads_is_not_made() {
+    const STREAMS: u32 = 100;
+    const BYTES: usize = 60_000;
+    // A Unix socket holds little.
+    let start =
+        Start::app("wasi-large").args(["-b", "unix:web.sock", "--requests-in-flight", "200"]);
+    let server = controlled(start.args(["--http2-cleartext", "prior-knowledge", "--timeout", "0"]));
+    // Windows for all of it.
+    let mut frames = Frames::connect_with(&server, &[(4, 1 << 20)]);
+    let more = (1_u32 << 24).to_be_bytes();
+    frames.send(&Frame::new(Frame::WINDOW_UPDATE, 0, 0, more));
+    for stream in 0..STREAMS {
+        frames.send(&Frame::get_target(2 * stream + 1, "/?bytes=60000"));
+    }
+    let requests = u64::from(STREAMS);
+    until("all have begun", || worker(&server)["requests"] == requests);
+    for _ in 0..3 {
+        // While others are answered the most of them wait.
+        server.get("/?bytes=1").is(200, "a");
+        assert!(worker(&server)["in_flight"].as_u64() > Some(requests / 2));
+    }
+    let (mut received, mut ended) = (0, 0);
+    while ended < STREAMS {
+        let frame = frames.next().expect("the responses are whole");
+        if frame.kind == Frame::DATA {
+            received += frame.payload.len();
+            ended += u32::from(frame.flags & Frame::END_STREAM != 0);
+        }
+    }
+    assert_eq!(received, BYTES * STREAMS as usize);
+}

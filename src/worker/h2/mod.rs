@@ -33,13 +33,11 @@ use crate::config::Http2;
 use crate::http::h2::check;
 use incoming::Incoming;
 use outgoing::Outgoing;
-use streams::{Open, Streams};
+use streams::{Open, Streams, UNWRITTEN_MAX};
 use transport::Measured;
 
 /// Bytes of all requests of a connection that may come before they are asked for.
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Most bytes of one response that wait for the client's room.
-const SEND_BUFFER: usize = 64 << 10;
 
 /// Serves a connection to its end.
 pub(super) async fn serve(begun: Begun) -> io::Result<()> {
@@ -80,7 +78,7 @@ fn settings(shared: &Shared) -> Builder {
         .initial_connection_window_size(initial_window_size.max(CONNECTION_WINDOW))
         .max_frame_size(max_frame_size)
         .max_header_list_size(max_header_list_size)
-        .max_send_buffer_size(SEND_BUFFER);
+        .max_send_buffer_size(UNWRITTEN_MAX);
     builder
 }
 

@@ -95,10 +95,21 @@ impl Outgoing {
             return Ok(());
         };
         while !data.is_empty() {
+            tokio::select! {
+                biased;
+                () = self.streams.room() => {}
+                reset = poll_fn(|cx| body.poll_reset(cx)) => {
+                    return Err(lost(reset.map_or_else(|error| error, Into::into)));
+                }
+            }
             body.reserve_capacity(data.len());
             let room = poll_fn(|cx| body.poll_capacity(cx));
             let room = in_time(async { room.await.transpose().map_err(lost) }).await?;
             let room = room.ok_or(io::ErrorKind::BrokenPipe)?;
+            // Others may have been faster.
+            if !self.streams.has_room() {
+                continue;
+            }
             let piece = data.split_to(room.min(data.len()));
             let ends = is_last && data.is_empty();
             self.streams.sent(piece.len());

@@ -13,6 +13,8 @@ use crate::worker::shared::Counted;
 
 /// So many more requests may a client take back than it lets be answered: CVE-2023-44487.
 const TAKEN_BACK_MAX: u32 = 100;
+/// Bytes of all responses of a connection that may be made before the client takes them.
+pub(super) const UNWRITTEN_MAX: usize = 256 << 10;
 /// What a frame costs beside its content, about.
 const FRAME_BYTES: usize = 100;
 /// A request that is taken back later than this was meant.
@@ -30,6 +32,8 @@ pub(super) struct Streams {
     abuse: Cell<Option<&'static str>>,
     /// Bytes of responses that were made since all of them were written.
     unwritten: Cell<usize>,
+    /// Told when all of them are.
+    room: Notify,
     changed: Notify,
 }
 
@@ -43,6 +47,7 @@ impl Streams {
             budget: Cell::new(Budget::new(now)),
             abuse: Cell::new(None),
             unwritten: Cell::new(0),
+            room: Notify::new(),
             changed: Notify::new(),
         }
     }
@@ -104,9 +109,29 @@ impl Streams {
         self.changed.notify_waiters();
     }
 
-    /// All that was made is written; whether it was anything.
+    pub(super) fn has_room(&self) -> bool {
+        self.unwritten.get() < UNWRITTEN_MAX
+    }
+
+    /// Waits until more may be made for the client. It has no deadline: a client that takes nothing is
+    /// left as a whole.
+    pub(super) async fn room(&self) {
+        loop {
+            let room = self.room.notified();
+            if self.has_room() {
+                return;
+            }
+            room.await;
+        }
+    }
+
+    /// All that was made is written, or will never be; whether it was anything.
     pub(super) fn drained(&self) -> bool {
-        self.unwritten.replace(0) > 0
+        let was_any = self.unwritten.replace(0) > 0;
+        if was_any {
+            self.room.notify_waiters();
+        }
+        was_any
     }
 
     /// Something is so that changes when something is due.

@@ -160,6 +160,13 @@ impl Inner {
     }
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Nobody waits for room in what is gone.
+        self.streams.drained();
+    }
+}
+
 impl Inner {
     fn look(&mut self) {
         self.output.look(self.transport.unsent(), Instant::now());
