@@ -463,3 +463,52 @@ fn curl_speaks_all_of_it() {
     // A wish for an upgrade is not followed.
     assert_eq!(ask(&["--http2"], &url), "hello\n1.1 200 0");
 }
+
+#[test]
+fn curl_has_the_status_of_an_upload_that_is_answered_early() {
+    let server = cleartext(Start::config(
+        "[apps.hello]\ncomponent = '{hello-wasi}'\nroutes = ['/hello']\n\
+         [apps.small]\ncomponent = '{wasi-sink}'\nroutes = ['/small']\nrequest-body-limit = 1000\n",
+    ));
+    let file = server.folder().join("upload");
+    std::fs::write(&file, pattern(20 << 20)).unwrap();
+    let file = file.to_string_lossy();
+    let url = url(&server, "http").replace("localhost", "127.0.0.1");
+    // With a length, and without.
+    for (path, field, expect) in [
+        ("nobody", "x-y: z", "404"),
+        ("small", "x-y: z", "413"),
+        ("small", "content-length:", "413"),
+    ] {
+        let shows = [
+            "-sS",
+            "--noproxy",
+            "*",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+        ];
+        let sends = ["--http2-prior-knowledge", "-T", &file, "-H", field];
+        let url = format!("{url}{path}");
+        let output = run("curl", &[&shows[..], &sends, &[&url]].concat());
+        assert_eq!(output, expect, "{path} {field}");
+    }
+    // An upload that is all right and is not whole is an error of curl's; there is a status.
+    let url = format!("{url}hello");
+    let args = [
+        "-sS",
+        "--noproxy",
+        "*",
+        "-w",
+        " %{http_code}",
+        "--http2-prior-knowledge",
+        "-T",
+    ];
+    let output = Command::new("curl")
+        .args(args)
+        .args([&file, &*url])
+        .output()
+        .unwrap();
+    assert!(output.stdout.ends_with(b" 200"), "{output:?}");
+}

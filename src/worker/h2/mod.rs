@@ -236,7 +236,12 @@ async fn answer_one(
     let mut record = Record::new(&shared, &client, &request);
     let sides = (&mut incoming, &mut outgoing);
     match answer(&shared, &client, request, sides, &mut record).await {
-        Ok(Outcome::Responded | Outcome::TurnedAway) => stream.was_answered(),
+        Ok(Outcome::Responded | Outcome::TurnedAway) => {
+            stream.was_answered();
+            // Its line needs not wait.
+            drop(record);
+            incoming.linger().await;
+        }
         // What failed or was left in the middle of its response was wanted.
         Ok(Outcome::Cut) => {
             if !outgoing.has_begun() {
