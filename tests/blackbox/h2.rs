@@ -5,7 +5,6 @@ use std::process::Command;
 
 use bytes::Bytes;
 use h2::Reason;
-use h2::client::Builder;
 use http::HeaderMap;
 
 use crate::harness::h2::{request, send, whole};
@@ -327,79 +326,6 @@ fn fields_that_http_2_forbids_are_refused() {
     assert_eq!(frames.was_reset(3), Some(Frame::PROTOCOL_ERROR));
     frames.send(&Frame::get(5));
     frames.answered(5);
-}
-
-// Flow control.
-
-#[test]
-fn a_client_that_opens_no_window_holds_up_its_own_stream_alone() {
-    let server = cleartext(Start::config(
-        "min-body-rate = 1000000\n[apps.large]\ncomponent = '{wasi-large}'\n\
-         [apps.echo]\ncomponent = '{echo}'\nroutes = ['/echo']\n",
-    ));
-    in_loop(async {
-        let mut settings = Builder::new();
-        settings
-            .initial_window_size(1000)
-            .initial_connection_window_size(1 << 20);
-        let client = H2::connect_as(&server, &settings).await;
-        let large = request("GET", "/").body(()).unwrap();
-        let (stalled, _) = client.begin(large, false).await.unwrap();
-        let mut stalled = stalled.await.unwrap().into_body();
-        for _ in 0..20 {
-            let post = request("POST", "/echo");
-            let response = client.ask_with(post, pattern(10_000)).await.unwrap();
-            assert_eq!(response.body, pattern(10_000));
-        }
-        // What it has room for comes; then it is too slow.
-        let mut received = 0;
-        let error = loop {
-            match stalled
-                .data()
-                .await
-                .expect("it does not end as if it were whole")
-            {
-                Ok(piece) => received += piece.len(),
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
-        assert_eq!(received, 1000);
-        client
-            .get("/?bytes=26")
-            .await
-            .is(200, "abcdefghijklmnopqrstuvwxyz");
-    });
-}
-
-#[test]
-fn an_app_that_does_not_read_holds_up_its_own_stream_alone() {
-    let server = cleartext(Start::config(
-        "[apps.slow]\ncomponent = '{wasi-sink}'\ntimeout = 2\n\
-         [apps.echo]\ncomponent = '{echo}'\nroutes = ['/echo']\n",
-    ));
-    in_loop(async {
-        let client = H2::connect(&server).await;
-        let asks = request("POST", "/?delay_ms=86400000").body(()).unwrap();
-        let (slow, mut sender) = client.begin(asks, true).await.unwrap();
-        let upload = async {
-            // It ends with the stream.
-            assert!(
-                send(&mut sender, pattern(10 << 20).into(), true)
-                    .await
-                    .is_err()
-            );
-        };
-        let others = async {
-            for _ in 0..10 {
-                let post = request("POST", "/echo");
-                let response = client.ask_with(post, pattern(200_000)).await.unwrap();
-                assert_eq!(response.body, pattern(200_000));
-            }
-            whole(slow).await.unwrap().is_own(504);
-        };
-        tokio::join!(upload, others);
-    });
 }
 
 // Programs that people use.

@@ -26,6 +26,7 @@ mod embed;
 mod failures;
 mod h2;
 mod h2_abuse;
+mod h2_flow;
 mod h2_lifetime;
 mod heartbeat;
 mod http;

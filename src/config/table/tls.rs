@@ -102,7 +102,8 @@ pub(super) static SETTINGS: &[Setting] = &[
             range: 1024..=16_777_216,
         }),
         "Bytes of a request's body that a client may send before the app has taken them. Larger \
-         ones make uploads over long distances faster, and cost so much memory for each request.",
+         ones make uploads over long distances faster, and cost so much memory for each request; \
+         a connection may have so much for each of http2-max-concurrent-streams.",
     ),
     setting(
         Group::Http2,

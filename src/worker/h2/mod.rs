@@ -36,8 +36,9 @@ use outgoing::Outgoing;
 use streams::{Open, Streams, UNWRITTEN_MAX};
 use transport::Measured;
 
-/// Bytes of all requests of a connection that may come before they are asked for.
-const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Bytes that a client may send on a connection that was told nothing (RFC 9113 section 6.9.2), and
+/// those that it may send at most.
+const CONNECTION_WINDOW: std::ops::RangeInclusive<u32> = 65_535..=0x7fff_ffff;
 
 /// Serves a connection to its end.
 pub(super) async fn serve(begun: Begun) -> io::Result<()> {
@@ -71,11 +72,15 @@ fn settings(shared: &Shared) -> Builder {
     } = shared.http2;
     // A worker that serves one request at a time does so here too.
     let one = !shared.room.keeps_connections();
+    let streams = if one { 1 } else { max_concurrent_streams };
+    // Room for the windows of all streams: one that its app does not read takes none from the others.
+    let all = initial_window_size.saturating_mul(streams);
+    let all = all.clamp(*CONNECTION_WINDOW.start(), *CONNECTION_WINDOW.end());
     let mut builder = Builder::new();
     builder
-        .max_concurrent_streams(if one { 1 } else { max_concurrent_streams })
+        .max_concurrent_streams(streams)
         .initial_window_size(initial_window_size)
-        .initial_connection_window_size(initial_window_size.max(CONNECTION_WINDOW))
+        .initial_connection_window_size(all)
         .max_frame_size(max_frame_size)
         .max_header_list_size(max_header_list_size)
         .max_send_buffer_size(UNWRITTEN_MAX);
