@@ -31,9 +31,13 @@ pub struct Meaning {
     pub expect_continue: bool,
 }
 
+/// What a field costs beside its name and value in the size of a head (RFC 9113 section 6.5.2).
+const FIELD_OVERHEAD: usize = 32;
+
 /// Checks a head and puts it into the form that HTTP/1.1 gives it: a target with its scheme, which is
-/// `scheme` if it says none, Host, and one Cookie field (RFC 9113 sections 8.2.3 and 8.3.1). `has_content` says whether more than the
-/// head came.
+/// `scheme` if it says none, Host, and one Cookie field (RFC 9113 sections 8.2.3 and 8.3.1).
+/// `has_content` says whether more than the head came, and `size_max` how large it may be, as HTTP/2
+/// counts.
 ///
 /// # Errors
 ///
@@ -42,8 +46,11 @@ pub fn check(
     parts: &mut Parts,
     scheme: Scheme,
     has_content: bool,
-    limits: &Limits,
+    (limits, size_max): (&Limits, usize),
 ) -> Result<Meaning, Refusal> {
+    if size(parts) > size_max {
+        return Err(Refusal::fields_too_large("head too long"));
+    }
     if parts.method == Method::CONNECT {
         return Err(Refusal::not_implemented("method CONNECT"));
     }
@@ -82,6 +89,24 @@ pub fn check(
         framing,
         expect_continue,
     })
+}
+
+/// The size of a head as HTTP/2 counts.
+fn size(parts: &Parts) -> usize {
+    let uri = &parts.uri;
+    let target = uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let authority = uri.authority().map_or("", Authority::as_str);
+    let pseudo = [
+        (":method", parts.method.as_str()),
+        (":scheme", uri.scheme_str().unwrap_or_default()),
+        (":authority", authority),
+        (":path", target),
+    ];
+    let fields = parts.headers.iter();
+    let fields = fields.map(|(name, value)| (name.as_str().len(), value.len()));
+    let pseudo = pseudo.map(|(name, value)| (name.len(), value.len()));
+    let all = fields.chain(pseudo);
+    all.map(|(name, value)| name + value + FIELD_OVERHEAD).sum()
 }
 
 fn check_target(method: &Method, target: &PathAndQuery) -> Result<(), Refusal> {
@@ -182,7 +207,8 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
-        check(&mut parts, Scheme::HTTPS, has_content, &Limits::default())
+        let limits = (&Limits::default(), 65_536);
+        check(&mut parts, Scheme::HTTPS, has_content, limits)
             .map(|meaning| (parts, meaning))
             .map_err(|refusal| refusal.status.as_u16())
     }
@@ -204,6 +230,23 @@ mod tests {
         );
         let (parts, _) = checked("OPTIONS", "*", &[("host", "h")], false).unwrap();
         assert_eq!(parts.uri, "*");
+    }
+
+    #[test]
+    fn the_size_of_a_head_is_what_http_2_says() {
+        let request = http::Request::builder()
+            .uri("http://h/a")
+            .header("x-y", "z");
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        // GET, http, h, /a and x-y: z.
+        let size = 7 + 3 + 7 + 4 + 10 + 1 + 5 + 2 + 3 + 1 + 5 * 32;
+        let mut checked = |size_max| {
+            let limits = (&Limits::default(), size_max);
+            check(&mut parts, Scheme::HTTP, false, limits)
+                .map_err(|refusal| refusal.status.as_u16())
+        };
+        assert_eq!(checked(size - 1), Err(431));
+        assert!(checked(size).is_ok());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use http::HeaderMap;
 
 use crate::harness::h2::{request, send, whole};
 use crate::harness::{
-    Address, Frame, Frames, H2, Server, Start, Tls, in_loop, literal, pattern, tls_file,
+    Address, Frame, Frames, H2, Server, Start, Tls, in_loop, literal, pattern, tls_file, until,
 };
 
 /// Starts a server that speaks HTTP/2 without TLS.
@@ -274,19 +274,40 @@ fn heads_that_cannot_be_served_are_refused_and_the_connection_lives_on() {
 
 #[test]
 fn a_head_that_is_too_long_is_refused() {
-    let server = cleartext(Start::app("hello").args(["--http2-max-header-list-size", "2000"]));
+    let args = [
+        "--http2-max-header-list-size",
+        "2000",
+        "--access-logfile",
+        "access.log",
+    ];
+    let server = cleartext(Start::app("hello").args(args));
     let mut frames = Frames::connect(&server);
     let settings = frames.until("settings", |frame| frame.kind == Frame::SETTINGS);
-    assert_eq!(settings.setting(6), Some(2000));
-    let fields = [("x", "y"); 70];
-    frames.send(&Frame::head(1, Frame::END_STREAM, &fields));
-    // `:status: 431` is in no table of HPACK.
-    let head = frames.until("answer", |frame| {
-        (frame.kind, frame.stream) == (Frame::HEADERS, 1)
-    });
-    assert_eq!(head.payload.first(), Some(&0x48), "{head:?}");
-    frames.send(&Frame::get(3));
-    frames.answered(3);
+    // What is no longer than that has a line in the log.
+    assert_eq!(settings.setting(6), Some(4000));
+    for (stream, fields) in [(1, 70), (3, 200)] {
+        let fields = vec![("x", "y"); fields];
+        frames.send(&Frame::head(stream, Frame::END_STREAM, &fields));
+        // `:status: 431` is in no table of HPACK; once it was sent it is the first of the connection's.
+        let head = frames.until("answer", |frame| {
+            (frame.kind, frame.stream) == (Frame::HEADERS, stream)
+        });
+        assert!(matches!(head.payload[0], 0x48 | 0xbe..), "{head:?}");
+    }
+    frames.send(&Frame::get(5));
+    frames.answered(5);
+    let log = server.folder().join("access.log");
+    let text = || std::fs::read_to_string(&log).unwrap();
+    until("both have a line", || text().lines().count() == 2);
+    assert!(
+        text()
+            .lines()
+            .next()
+            .unwrap()
+            .contains("\"GET / HTTP/2.0\" 431 "),
+        "{}",
+        text()
+    );
 }
 
 #[test]

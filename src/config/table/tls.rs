@@ -124,7 +124,8 @@ pub(super) static SETTINGS: &[Setting] = &[
             range: 1024..=1_048_576,
         }),
         "Longest request head over HTTP/2: its names and values in bytes, and 32 for each field. \
-         A longer one is answered with 431. limit-request-line, limit-request-fields and \
-         limit-request-field-size hold there too.",
+         A longer one is answered with 431. Clients are told twice as much: what is longer than that \
+         is not even kept, and has no line in the access log. limit-request-line, \
+         limit-request-fields and limit-request-field-size hold there too.",
     ),
 ];

@@ -36,6 +36,9 @@ use outgoing::Outgoing;
 use streams::{Open, Streams, UNWRITTEN_MAX};
 use transport::Measured;
 
+/// A head may be so many times too long and be answered by us, with a line in the access log. What is
+/// longer is answered by the `h2` crate, which keeps no more of it.
+const ANSWERED: u32 = 2;
 /// Bytes that a client may send on a connection that was told nothing (RFC 9113 section 6.9.2), and
 /// those that it may send at most.
 const CONNECTION_WINDOW: std::ops::RangeInclusive<u32> = 65_535..=0x7fff_ffff;
@@ -82,7 +85,7 @@ fn settings(shared: &Shared) -> Builder {
         .initial_window_size(initial_window_size)
         .initial_connection_window_size(all)
         .max_frame_size(max_frame_size)
-        .max_header_list_size(max_header_list_size)
+        .max_header_list_size(max_header_list_size.saturating_mul(ANSWERED))
         .max_send_buffer_size(UNWRITTEN_MAX);
     builder
 }
@@ -215,7 +218,7 @@ async fn answer_one(
         &mut parts,
         client.scheme.clone(),
         !body.is_end_stream(),
-        &shared.http,
+        (&shared.http, shared.http2.max_header_list_size as usize),
     );
     let meaning = match meaning {
         Ok(meaning) => meaning,
