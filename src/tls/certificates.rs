@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +14,12 @@ use rustls::sign::CertifiedKey;
 use webpki::EndEntityCert;
 
 use super::TlsError;
+
+/// What stands in a file with a key that needs a password, in its new form and in its old one.
+const ENCRYPTED: [&[u8]; 2] = [
+    b"-----BEGIN ENCRYPTED PRIVATE KEY-----",
+    b"Proc-Type: 4,ENCRYPTED",
+];
 
 /// Certificates by the names that they are valid for.
 #[derive(Debug)]
@@ -36,13 +43,16 @@ impl Certificates {
         for (certificate, key) in files {
             let chain = read_certificates(certificate)?;
             let names = names(certificate, &chain)?;
-            let private = PrivateKeyDer::from_pem_file(key).map_err(failed(key))?;
-            let pair = CertifiedKey::from_der(chain, private, provider).map_err(|source| {
-                TlsError::Pair {
+            let private = read_key(key)?;
+            let pair = CertifiedKey::from_der(chain, private, provider);
+            let pair = pair.map_err(|source| match source {
+                // What it says of a key that it cannot take tells nobody what to do.
+                rustls::Error::General(_) => TlsError::Kind(key.to_owned()),
+                source => TlsError::Pair {
                     certificate: certificate.to_owned(),
                     key: key.to_owned(),
                     source,
-                }
+                },
             })?;
             for name in names {
                 let places = certificates.by_name.entry(name).or_default();
@@ -84,6 +94,20 @@ pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'stati
         return Err(failed(path)(pem::Error::NoItemsFound));
     }
     Ok(certificates)
+}
+
+/// The first key of a file.
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let text = fs::read(path).map_err(|error| failed(path)(pem::Error::Io(error)))?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
+        let is_encrypted = ENCRYPTED
+            .iter()
+            .any(|mark| text.windows(mark.len()).any(|part| part == *mark));
+        match is_encrypted {
+            true => TlsError::Encrypted(path.to_owned()),
+            false => failed(path)(error),
+        }
+    })
 }
 
 /// The names that the first certificate of a chain is valid for (RFC 6125; common names count no

@@ -58,7 +58,19 @@ pub enum TlsError {
         /// What is wrong with it.
         source: webpki::Error,
     },
-    /// A certificate and a key that do not belong together, or a kind of key that is not known.
+    /// A key that needs a password.
+    #[error(
+        "the key in {} is encrypted, and nobody is there to ask for the password: decrypt it with `openssl pkey`",
+        .0.display()
+    )]
+    Encrypted(PathBuf),
+    /// A kind of key that is not known.
+    #[error(
+        "cannot use the key in {}: it must be RSA of 2048 to 4096 bits, ECDSA on P-256 or P-384, or Ed25519",
+        .0.display()
+    )]
+    Kind(PathBuf),
+    /// A certificate and a key that do not belong together.
     #[error(
         "cannot use the key in {} for the certificate in {}: {source}",
         key.display(), certificate.display()

@@ -171,12 +171,13 @@ fn is_refused(ended: &Ended, code: i32, parts: &[&str]) {
 #[test]
 fn certificates_that_cannot_be_used_end_the_start_and_the_check_alike() {
     let good = (tls_file("server.pem"), tls_file("server.key"));
-    let other = tls_file("renewed.key");
+    let (other, encrypted) = (tls_file("renewed.key"), tls_file("encrypted.key"));
+    let weak = tls_file("weak.key");
     let template = Start::new("serve");
     let text = template.write("text.pem", "this is no certificate\n");
     let broken = fs::read_to_string(&good.0).unwrap().replace("MII", "AAA");
     let broken = template.write("broken.pem", &broken);
-    let cases: [(Vec<&str>, Vec<&str>); 7] = [
+    let cases: [(Vec<&str>, Vec<&str>); 9] = [
         (
             vec!["--certfile", "gone.pem", "--keyfile", &good.1],
             vec!["gone.pem", "No such file"],
@@ -197,6 +198,14 @@ fn certificates_that_cannot_be_used_end_the_start_and_the_check_alike() {
         (
             vec!["--certfile", &good.0, "--keyfile", &other],
             vec![&good.0, &other],
+        ),
+        (
+            vec!["--certfile", &good.0, "--keyfile", &encrypted],
+            vec![&encrypted, "is encrypted", "openssl pkey"],
+        ),
+        (
+            vec!["--certfile", &good.0, "--keyfile", &weak],
+            vec![&weak, "RSA of 2048 to 4096 bits"],
         ),
         (
             vec![

@@ -9,11 +9,17 @@ use crate::harness::{Address, Start, pattern, tls, tls_file, until};
 
 #[test]
 fn whoever_speaks_plain_http_is_told_what_to_do() {
-    let server = Start::app("hello").certificates(&["server"]).start();
+    let start = Start::app("hello").args(["--access-logfile", "access.log"]);
+    let server = start.certificates(&["server"]).start();
     let mut client = server.connect();
-    let response = client.get("/");
+    let response = client.get("/plain");
     response.is(400, "400 Bad Request: this port speaks TLS, use https\n");
     assert!(client.is_closed());
+    let log = server.folder().join("access.log");
+    until("its first line is in the log", || {
+        let text = std::fs::read_to_string(&log).unwrap();
+        text.contains("\"GET /plain HTTP/1.1\" 400 ")
+    });
     server.connect_tls(&tls()).get("/").is(200, "hello\n");
 }
 

@@ -79,6 +79,8 @@ pub(super) async fn turn_away(
     advice: &'static str,
 ) -> io::Result<()> {
     let mut connection = Connection::from(begun);
+    // For the log: nobody has read it yet.
+    connection.wire.fill_now(&mut connection.input);
     let why = (status, Reason::Malformed);
     connection.refuse(why, Duration::ZERO, Some(advice));
     connection.close().await

@@ -225,8 +225,9 @@ async fn answer_one(
         Err(refusal) => {
             let status = refusal.status.as_u16();
             tracing::debug!(%client, "refused with {status}: {}", refusal.reason);
-            // What the first line of HTTP/1.1 would be.
-            let target = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
+            // As HTTP/1.1 would have it; CONNECT names an authority alone.
+            let target = parts.uri.path_and_query().map(PathAndQuery::as_str);
+            let target = target.map_or_else(|| parts.uri.to_string(), str::to_owned);
             let line = format!("{} {target} HTTP/2.0", parts.method);
             let why = (refusal.status, access::Reason::Malformed);
             Record::refuse(&shared, &client, line.as_bytes(), why, Duration::ZERO);
