@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use http::uri::Scheme;
+use tokio::time::Instant;
 
 use super::shared::Shared;
 use super::socket::Socket;
@@ -64,11 +65,12 @@ impl Client {
         shared: &Shared,
         peer: Option<SocketAddr>,
         socket: &Socket,
+        deadline: Instant,
     ) -> Option<Self> {
         let Some(versions) = shared.introduced_by(peer) else {
             return Some(Self::new(shared, peer));
         };
-        Box::pin(Self::introduced(shared, peer, socket, versions))
+        Box::pin(Self::introduced(shared, peer, socket, versions, deadline))
             .await
             .inspect_err(|error| {
                 tracing::debug!(client = shown(peer), "connection refused: {error}");
@@ -81,9 +83,10 @@ impl Client {
         peer: Option<SocketAddr>,
         socket: &Socket,
         versions: Versions,
+        deadline: Instant,
     ) -> Result<Self, Unintroduced> {
         let header = shared.unless_leaving(introduction(socket, versions));
-        let header = tokio::time::timeout(shared.head_timeout, header).await;
+        let header = tokio::time::timeout_at(deadline, header).await;
         match header.ok().flatten().ok_or(Unintroduced::Late)?? {
             Header::Relayed { source, .. } => Ok(Self::new(shared, Some(source))),
             Header::Local => Ok(Self::new(shared, peer)),

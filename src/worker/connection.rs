@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 
 use http::StatusCode;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::server::TlsStream;
 
 use super::buffer::Buffer;
@@ -49,11 +49,12 @@ pub(super) async fn serve(shared: Rc<Shared>, stream: Stream, counted: Counted) 
         Ok(stream) => Socket(stream),
         Err(error) => return tracing::warn!("cannot watch a connection: {error}"),
     };
-    let Some(client) = Client::meet(&shared, peer, &socket).await else {
+    let deadline = Instant::now() + shared.head_timeout;
+    let Some(client) = Client::meet(&shared, peer, &socket, deadline).await else {
         return;
     };
     let for_log = client.clone();
-    if let Err(error) = begin(shared, client, socket, counted).await {
+    if let Err(error) = begin(shared, client, socket, deadline, counted).await {
         tracing::debug!(client = %for_log, "connection lost: {error}");
     }
 }
@@ -62,10 +63,11 @@ async fn begin(
     shared: Rc<Shared>,
     mut client: Client,
     socket: Socket,
+    deadline: Instant,
     counted: Counted,
 ) -> io::Result<()> {
     let mut input = Buffer::default();
-    let hands = timeout(shared.head_timeout, shake_hands(&shared, socket)).await;
+    let hands = timeout_at(deadline, shake_hands(&shared, socket)).await;
     let (mut transport, mut protocol) = match hands.map_err(|_| io::ErrorKind::TimedOut)?? {
         Hands::Shaken(stream) => {
             let session = stream.get_ref().1;
@@ -78,7 +80,6 @@ async fn begin(
         }
         Hands::Plain(socket) => (Transport::Plain(socket), Protocol::H1),
     };
-    let deadline = Instant::now() + shared.head_timeout;
     let cleartext = shared.http2.cleartext == Http2Cleartext::PriorKnowledge;
     if cleartext && shared.tls.is_none() {
         let wire = Wire::from(transport);

@@ -128,6 +128,41 @@ fn a_client_that_says_too_little_is_left() {
 }
 
 #[test]
+fn all_that_comes_before_a_request_has_one_deadline() {
+    let args = ["--head-timeout", "2", "--keep-alive", "60"];
+    let server = cleartext(Start::app("hello").args(args));
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let settings = Frame::new(Frame::SETTINGS, 0, 0, []).bytes();
+    let (tell, told) = std::sync::mpsc::channel();
+    let mut slow = server.connect();
+    slow.send(&preface[..10]);
+    let began = Instant::now();
+    until("half of its time is over", || {
+        began.elapsed() > Duration::from_secs(1)
+    });
+    let mut late = server.connect();
+    late.send(preface);
+    late.send(&settings);
+    // It has not begun anew.
+    slow.send(&preface[10..]);
+    slow.send(&settings);
+    std::thread::scope(|scope| {
+        for (name, mut client) in [("slow", slow), ("late", late)] {
+            let tell = tell.clone();
+            scope.spawn(move || {
+                // A reset is an end, too.
+                let _ = client.closed_in_order();
+                tell.send(name).unwrap();
+            });
+        }
+    });
+    assert_eq!(
+        [told.recv().unwrap(), told.recv().unwrap()],
+        ["slow", "late"]
+    );
+}
+
+#[test]
 fn who_is_told_to_leave_and_only_asks_for_pongs_is_left() {
     let args = ["--head-timeout", "0.3", "--keep-alive", "60"];
     let server = cleartext(Start::app("hello").args(args));

@@ -62,7 +62,8 @@ pub(super) async fn serve(begun: Begun) -> io::Result<()> {
     let connection = connection.map_err(|_| io::ErrorKind::TimedOut)?;
     let connection = connection.map_err(io::Error::other)?;
     let client = Rc::new(client);
-    run(&shared, &client, (&streams, &io), connection, counted).await
+    let ends = (&streams, &io);
+    run(&shared, &client, ends, connection, deadline, counted).await
 }
 
 fn settings(shared: &Shared) -> Builder {
@@ -95,6 +96,7 @@ async fn run(
     client: &Rc<Client>,
     (streams, io): (&Rc<Streams>, &Measured),
     mut connection: Connection<Measured, Bytes>,
+    deadline: Instant,
     mut counted: Counted,
 ) -> io::Result<()> {
     // Since when the client knows that the connection ends.
@@ -114,8 +116,7 @@ async fn run(
             }
             let rested = rested?.max(io.taken_at());
             Some(match leaving {
-                // A client that has only just come may take as long for its first request as in HTTP/1.1.
-                None if !has_asked => rested + shared.head_timeout,
+                None if !has_asked => deadline,
                 None => rested + shared.keep_alive,
                 Some(since) => since.max(rested) + LEAVE,
             })
