@@ -4,12 +4,15 @@
 //! worker in the slot, but for what only the arbiter can know. The arbiter resets a slot while it is empty, and trusts nothing it reads:
 //! numbers only decide about the slot's own worker, and text is made printable.
 
+mod words;
+
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
 use crate::sys::shared::{Shared, plain_struct};
+use words::{Address, WORD_BYTES, get, get_word, put, put_word};
 
 /// Requests of one worker that a slot has room for. It has more than the default of an app's
 /// `requests-in-flight`; a worker with more requests tells the others to nobody.
@@ -21,7 +24,6 @@ pub const APP_BYTES_MAX: usize = APP_WORDS * WORD_BYTES;
 /// The heartbeat deadline of a worker that sleeps: it never passes.
 pub const NEVER: u64 = u64::MAX;
 
-const WORD_BYTES: usize = size_of::<u64>();
 const WORD_BITS: usize = u64::BITS as usize;
 const LINE_WORDS: usize = 24;
 const APP_WORDS: usize = 4;
@@ -125,45 +127,6 @@ plain_struct! {
         app: [AtomicU64; APP_WORDS],
         /// Method and target.
         line: [AtomicU64; LINE_WORDS],
-    }
-}
-
-plain_struct! {
-    /// An IP address, or none.
-    #[derive(Debug)]
-    struct Address {
-        /// 4, 6, or 0 for none.
-        family: AtomicU64,
-        high: AtomicU64,
-        low: AtomicU64,
-    }
-}
-
-impl Address {
-    fn set(&self, address: Option<IpAddr>) {
-        let (family, high, low) = match address {
-            None => (0, 0, 0),
-            Some(IpAddr::V4(address)) => (4, 0, u64::from(address.to_bits())),
-            Some(IpAddr::V6(address)) => {
-                let bits = address.to_bits();
-                (6, (bits >> 64) as u64, bits as u64)
-            }
-        };
-        self.family.store(family, Relaxed);
-        self.high.store(high, Relaxed);
-        self.low.store(low, Relaxed);
-    }
-
-    fn get(&self) -> Option<IpAddr> {
-        let (high, low) = (self.high.load(Relaxed), self.low.load(Relaxed));
-        match self.family.load(Relaxed) {
-            4 => Some(IpAddr::V4(Ipv4Addr::from_bits(low as u32))),
-            6 => {
-                let bits = u128::from(high) << 64 | u128::from(low);
-                Some(IpAddr::V6(Ipv6Addr::from_bits(bits)))
-            }
-            _ => None,
-        }
     }
 }
 
@@ -446,45 +409,6 @@ impl Slot {
     }
 }
 
-/// Stores as much of `parts` as there is room for, and returns how many bytes that is.
-fn put<const N: usize>(words: &[AtomicU64], parts: [&[u8]; N]) -> u32 {
-    let mut bytes = parts.iter().copied().flatten().copied();
-    let mut count = 0;
-    for word in words {
-        let mut chunk = [0; WORD_BYTES];
-        let filled = chunk
-            .iter_mut()
-            .zip(&mut bytes)
-            .map(|(to, from)| *to = from)
-            .count();
-        word.store(u64::from_le_bytes(chunk), Relaxed);
-        count += filled as u32;
-        if filled < WORD_BYTES {
-            break;
-        }
-    }
-    count
-}
-
-/// Reads `count` bytes, but no more than there is room for, as text.
-fn get(words: &[AtomicU64], count: u32) -> String {
-    let bytes: Vec<u8> = words
-        .iter()
-        .flat_map(|word| word.load(Relaxed).to_le_bytes())
-        .take(count as usize)
-        .collect();
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn put_word(word: &AtomicU64, text: &str) {
-    put(std::slice::from_ref(word), [text.as_bytes()]);
-}
-
-fn get_word(word: &AtomicU64) -> String {
-    let text = get(std::slice::from_ref(word), u32::MAX);
-    text.trim_end_matches('\0').to_owned()
-}
-
 /// `text` with control characters and backslashes escaped, so that it is one line that a terminal
 /// obeys no part of.
 pub fn printable(text: &str) -> String {
@@ -632,7 +556,6 @@ mod tests {
             assert_eq!(slot.serving(), None);
         }
         at.status.store(u32::MAX, Relaxed);
-        at.remote.family.store(u64::MAX, Relaxed);
         at.protocol.store(u64::MAX, Relaxed);
         slot.taken
             .iter()
