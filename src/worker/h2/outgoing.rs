@@ -18,6 +18,10 @@ use crate::worker::shared::Shared;
 use crate::worker::side::{self, Unsent, WRITE_BYTES};
 use crate::worker::wire::in_time;
 
+/// So much of every response leaves its app whatever else waits for the client: a short one would count
+/// as taken too slowly on a slow line, behind a long one.
+const FREE_BYTES: usize = 4 << 10;
+
 /// See [`side::Outgoing`].
 pub(super) struct Outgoing {
     shared: Rc<Shared>,
@@ -30,6 +34,8 @@ pub(super) struct Outgoing {
     output: BytesMut,
     body: Option<SendStream<Bytes>>,
     encoder: Option<BodyEncoder>,
+    /// Bytes that need not wait for room.
+    free: usize,
     has_ended: bool,
 }
 
@@ -49,6 +55,7 @@ impl Outgoing {
             output: BytesMut::new(),
             body: None,
             encoder: None,
+            free: FREE_BYTES,
             has_ended: false,
         }
     }
@@ -95,22 +102,25 @@ impl Outgoing {
             return Ok(());
         };
         while !data.is_empty() {
+            let needs_room = data.len() > self.free;
             tokio::select! {
                 biased;
-                () = self.streams.room() => {}
-                reset = poll_fn(|cx| body.poll_reset(cx)) => {
+                () = self.streams.room(), if needs_room => {}
+                reset = poll_fn(|cx| body.poll_reset(cx)), if needs_room => {
                     return Err(lost(reset.map_or_else(|error| error, Into::into)));
                 }
+                else => {}
             }
             body.reserve_capacity(data.len());
             let room = poll_fn(|cx| body.poll_capacity(cx));
             let room = in_time(async { room.await.transpose().map_err(lost) }).await?;
             let room = room.ok_or(io::ErrorKind::BrokenPipe)?;
             // Others may have been faster.
-            if !self.streams.has_room() {
+            if needs_room && !self.streams.has_room() {
                 continue;
             }
             let piece = data.split_to(room.min(data.len()));
+            self.free = self.free.saturating_sub(piece.len());
             let ends = is_last && data.is_empty();
             self.streams.sent(piece.len());
             body.send_data(piece, ends).map_err(lost)?;

@@ -204,3 +204,29 @@ impl Drop for Open {
         self.streams.changed.notify_waiters();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    #[test]
+    fn more_is_made_when_all_is_written() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let streams = Streams::new();
+        assert!(!streams.drained(), "there was nothing");
+        let mut made = 0;
+        while streams.has_room() {
+            streams.sent(1000);
+            made += 1000;
+        }
+        assert!(made <= UNWRITTEN_MAX);
+        let mut room = pin!(streams.room());
+        assert!(room.as_mut().poll(&mut cx).is_pending());
+        assert!(streams.drained());
+        assert!(room.as_mut().poll(&mut cx).is_ready());
+    }
+}
