@@ -60,8 +60,8 @@ fn uploads_that_nobody_reads_hold_up_no_other() {
         for _ in 0..99 {
             let asks = request("POST", "/?delay_ms=86400000").body(()).unwrap();
             let (response, mut sender) = client.begin(asks, true).await.unwrap();
-            // As much as the window of the stream takes.
-            send(&mut sender, pattern(65_535).into(), false)
+            // More than is read ahead, and as much as the window of the stream takes then.
+            send(&mut sender, pattern(125_000).into(), false)
                 .await
                 .unwrap();
             slow.push((response, sender));
