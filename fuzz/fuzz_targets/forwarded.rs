@@ -69,7 +69,12 @@ fuzz_target!(|input: &[u8]| {
     let Some((mut parts, has_content)) = request(input) else {
         return;
     };
-    let Ok(meaning) = check(&mut parts, Scheme::HTTP, has_content, &CEILINGS) else {
+    let Ok(meaning) = check(
+        &mut parts,
+        Scheme::HTTP,
+        has_content,
+        (&CEILINGS, usize::MAX),
+    ) else {
         return;
     };
     for end in ends() {

@@ -16,11 +16,21 @@ fuzz_target!(|input: &[u8]| {
     let Some((mut parts, has_content)) = request(input.bytes) else {
         return;
     };
-    let Ok(meaning) = check(&mut parts, Scheme::HTTP, has_content, &input.limits) else {
+    let Ok(meaning) = check(
+        &mut parts,
+        Scheme::HTTP,
+        has_content,
+        (&input.limits, usize::MAX),
+    ) else {
         return;
     };
     let mut again = parts.clone();
-    let once_more = check(&mut again, Scheme::HTTP, has_content, &CEILINGS);
+    let once_more = check(
+        &mut again,
+        Scheme::HTTP,
+        has_content,
+        (&CEILINGS, usize::MAX),
+    );
     assert_eq!(once_more.as_ref(), Ok(&meaning));
     assert_eq!((&again.uri, &again.headers), (&parts.uri, &parts.headers));
     compare(&parts, &meaning);
