@@ -62,7 +62,8 @@ fn told_to_leave(child: &Child) -> io::Result<bool> {
         Recv::Frame { len, .. } => match ToChild::decode(&frame[..len]) {
             Ok(ToChild::Drain | ToChild::Retire) => Ok(true),
             Ok(
-                ToChild::ReopenLog
+                ToChild::Serve
+                | ToChild::ReopenLog
                 | ToChild::ReopenAccessLog
                 | ToChild::Accept { .. }
                 | ToChild::Revoke,

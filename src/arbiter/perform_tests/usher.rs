@@ -98,6 +98,8 @@ fn scribbler_and_heir(mut child: Child, arbiter: Pid, path: &Path) -> i32 {
     let well = until(|| {
         while seat.may_accept() && child.listeners[0].accept().unwrap().is_some() {
             accepted += 1;
+            // Whoever has fewer gets the next one, if there is somebody.
+            seat.set_connections(accepted as u64);
             seat.pass();
         }
         seat.rest();

@@ -128,8 +128,8 @@ pub(super) static SETTINGS: &[Setting] = &[
             range: 1..=1_000_000,
         }),
         "Connections that one worker holds at the same time. A worker that is full closes the one \
-         that has been idle for longest; if none is idle it accepts no more, so another one \
-         does, or they wait in the backlog. Up to 64 more that only have to be closed take no \
+         that has been idle for longest, and for a second; if none has, it accepts no more, so \
+         another one does, or they wait in the backlog. Up to 64 more that only have to be closed take no \
          place.",
     ),
     setting(

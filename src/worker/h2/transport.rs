@@ -105,7 +105,9 @@ impl Measured {
     /// too long, since when that is so. What is left to the kernel counts to the end only.
     pub(super) fn due(&self, to_the_end: bool) -> Option<Instant> {
         let inner = &mut *self.0.borrow_mut();
-        if !inner.output.is_blocked && !(to_the_end && inner.output.waits()) {
+        let output = &inner.output;
+        let may_wait = output.is_blocked || to_the_end && output.waits();
+        if !may_wait {
             return None;
         }
         inner.look();
