@@ -102,7 +102,8 @@ pub(super) async fn answer(
     {
         return explain(&asked, Over::Lost(error), outgoing, record);
     }
-    let pace = Rc::default();
+    // A worker that serves one request at a time has nobody else to serve while it waits.
+    let pace = Rc::new(Pace::new(!shared.room.keeps_connections()));
     let mut pump = Pump::new(incoming, limit, shared, &pace);
     let (body, chunks) = match body(shared, &asked, request.framing, &mut pump).await {
         Ok(body) => body,
@@ -214,8 +215,8 @@ async fn body(
     let takes_all = asked.served.app.wants_whole_body() || left.is_some_and(|left| left <= most);
     let ahead = pump.ahead(if takes_all { u64::MAX } else { most });
     let ahead = match shared.min_body_rate {
-        Some(_) => ahead.await,
-        None => timeout(asked.time, ahead)
+        Some(_) if shared.room.keeps_connections() => ahead.await,
+        Some(_) | None => timeout(asked.time, ahead)
             .await
             .unwrap_or(Err(Broken::Late)),
     };

@@ -162,12 +162,21 @@ pub(super) struct Pace {
     waits: Meter,
     /// Runs while the guest could not go on without the client.
     blocked: Meter,
+    counts_client: bool,
     gate: Cell<Option<GateId>>,
     /// Bytes of memory for bodies that it holds.
     pub(super) memory: Cell<u64>,
 }
 
 impl Pace {
+    /// `counts_client` says whether the time that the client takes counts as the guest's.
+    pub(super) fn new(counts_client: bool) -> Self {
+        Self {
+            counts_client,
+            ..Self::default()
+        }
+    }
+
     /// From now on it holds an instance, until what this returns is dropped.
     pub(super) fn hold_instance(self: &Rc<Self>, gate: GateId) -> HeldInstance {
         self.gate.set(Some(gate));
@@ -188,6 +197,9 @@ impl Pace {
 
     /// When the time is up of a guest that had to end at `deadline`, if it had never been blocked.
     pub(super) fn deadline(&self, deadline: Instant) -> Instant {
+        if self.counts_client {
+            return deadline;
+        }
         deadline + self.blocked.time()
     }
 

@@ -160,3 +160,13 @@ fn memory_for_bodies_holds_those_that_apps_take_whole() {
     let problem = "body-memory: too little: app-echo takes bodies of up to 68157440 bytes";
     assert!(ended.line().contains(problem), "{ended:?}");
 }
+
+#[test]
+fn a_slow_client_takes_a_sync_worker_for_the_apps_time_and_no_longer() {
+    let settings = ["-k", "sync", "--timeout=1"];
+    let server = Start::app("wasi-sink").args(settings).start();
+    let mut begins = begin_upload(&server, 1_000_000, 1);
+    begins.response().is_own(408);
+    let mut rests = begin_upload(&server, 1_000_000, 2 * READ_AHEAD);
+    rests.response().is_own(504);
+}
