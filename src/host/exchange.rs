@@ -5,6 +5,8 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -31,6 +33,8 @@ pub enum RequestBody {
         chunks: mpsc::Receiver<Result<Bytes, WasiError>>,
         /// Bytes that are still to come, if that is known.
         left: Option<u64>,
+        /// Set while the guest waits for more than has arrived.
+        starved: Arc<AtomicBool>,
     },
 }
 
@@ -60,20 +64,28 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, WasiError>>> {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Streamed { chunks, left } => chunks.poll_recv(cx).map(|chunk| match chunk {
-                Some(Ok(end)) if end.is_empty() => {
-                    *left = Some(0);
-                    None
-                }
-                Some(Ok(bytes)) => {
-                    *left = left.map(|left| left.saturating_sub(bytes.len() as u64));
-                    Some(Ok(Frame::data(bytes)))
-                }
-                Some(Err(error)) => Some(Err(error)),
-                None if *left == Some(0) => None,
-                // Nobody reads the connection any more: a part must not pass for the whole.
-                None => Some(Err(WasiError::ConnectionTerminated)),
-            }),
+            Self::Streamed {
+                chunks,
+                left,
+                starved,
+            } => {
+                let chunk = chunks.poll_recv(cx);
+                starved.store(chunk.is_pending(), Ordering::Relaxed);
+                chunk.map(|chunk| match chunk {
+                    Some(Ok(end)) if end.is_empty() => {
+                        *left = Some(0);
+                        None
+                    }
+                    Some(Ok(bytes)) => {
+                        *left = left.map(|left| left.saturating_sub(bytes.len() as u64));
+                        Some(Ok(Frame::data(bytes)))
+                    }
+                    Some(Err(error)) => Some(Err(error)),
+                    None if *left == Some(0) => None,
+                    // Nobody reads the connection any more: a part must not pass for the whole.
+                    None => Some(Err(WasiError::ConnectionTerminated)),
+                })
+            }
         }
     }
 

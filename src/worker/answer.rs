@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery};
@@ -11,11 +12,12 @@ use http::{Method, StatusCode};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::admission::Permit;
 use super::client::Client;
 use super::patience::Pace;
 use super::pump::{Ahead, Chunks, Pump};
 use super::record::{Record, reason};
-use super::respond::{Over, Sent, respond, unless_gone};
+use super::respond::{Over, Sent, respond};
 use super::shared::{InFlight, Served, Shared};
 use super::side::{Broken, Incoming, Outgoing, Request};
 use crate::access::Reason;
@@ -109,15 +111,12 @@ pub(super) async fn answer(
         Ok(body) => body,
         Err(over) => return explain(&asked, over, outgoing, record),
     };
-    let gate = &asked.served.gate;
     let deadline = Instant::now() + asked.time;
-    let turn = timeout_at(deadline, gate.enter(&shared.waiting));
-    // Who has gone away must not hold a place in the queue.
-    let turn = match record.in_queue(unless_gone(outgoing, turn)).await {
+    let turn = match admit(shared, &asked, deadline, &mut pump, (outgoing, record)).await {
         Ok(turn) => turn,
-        Err(error) => return explain(&asked, Over::Lost(error), outgoing, record),
+        Err(over) => return explain(&asked, over, outgoing, record),
     };
-    let Ok(Some(permit)) = turn else {
+    let Some(permit) = turn else {
         let Asked {
             served,
             method,
@@ -134,7 +133,11 @@ pub(super) async fn answer(
     record.enter(shared, &asked.served, (&request, &target), true);
     let in_flight = InFlight::new(shared, record.place());
     let request = http::Request::from_parts(request.parts, body);
-    let held = (permit, in_flight, pace.hold_instance(gate.id()));
+    let held = (
+        permit,
+        in_flight,
+        pace.hold_instance(asked.served.gate.id()),
+    );
     let exchange = asked.served.app.answer(request, held, record.usage());
     let running = Running {
         asked,
@@ -143,6 +146,32 @@ pub(super) async fn answer(
         deadline,
     };
     converse(shared, running, (pump, chunks), (outgoing, record)).await
+}
+
+/// Waits for leave to run a guest; `None` if there is none. Whoever goes away meanwhile holds no place in
+/// the queue.
+async fn admit(
+    shared: &Shared,
+    asked: &Asked,
+    deadline: Instant,
+    pump: &mut Pump<'_, impl Incoming>,
+    (outgoing, record): (&mut impl Outgoing, &mut Record),
+) -> Result<Option<Permit>, Over> {
+    let turn = async {
+        // There would be none for its response either.
+        let has_memory = || !shared.memory.is_short();
+        if !shared.waiting.until_there_is_memory(has_memory).await {
+            return Err(Over::Broken(Broken::NoRoom));
+        }
+        let turn = timeout_at(deadline, asked.served.gate.enter(&shared.waiting));
+        Ok(turn.await.ok().flatten())
+    };
+    tokio::select! {
+        biased;
+        error = outgoing.gone() => Err(Over::Lost(error)),
+        turn = record.in_queue(turn) => turn,
+        broken = pump.watch() => Err(Over::Broken(broken)),
+    }
 }
 
 /// Puts what is known of the client into its request, and into its record.
@@ -229,7 +258,13 @@ async fn body(
         // There is room for one.
         let _ = sender.try_send(Ok(bytes));
     }
-    Ok((RequestBody::Streamed { chunks, left }, Some(sender)))
+    let starved = Arc::default();
+    let body = RequestBody::Streamed {
+        chunks,
+        left,
+        starved: Arc::clone(&starved),
+    };
+    Ok((body, Some(Chunks { sender, starved })))
 }
 
 /// Runs the guest, lets its request body in and its response out, until all of it is done, the

@@ -6,51 +6,70 @@ use std::rc::Rc;
 
 use super::patience::Pace;
 
-/// Bytes of each body that may take the whole of the memory; what is longer leaves a quarter free, so
-/// that long bodies do not keep short ones out.
+/// Bytes of each request's body that have memory of their own, so that long bodies and responses do not
+/// keep short ones out.
 const SHORT_BYTES: u64 = 64 << 10;
 
 /// The memory of one worker.
 pub(super) struct Memory {
+    short: Pool,
+    long: Pool,
+}
+
+/// A part of it.
+struct Pool {
     max: u64,
     used: Cell<u64>,
 }
 
-impl Memory {
-    /// `max` is in bytes.
-    pub(super) fn new(max: u64) -> Rc<Self> {
-        Rc::new(Self {
+impl Pool {
+    fn new(max: u64) -> Self {
+        Self {
             max,
             used: Cell::new(0),
-        })
+        }
     }
 
-    /// Whether there is room for a body that grows from one length to another.
-    fn has_room(&self, from: u64, to: u64) -> bool {
-        let max = if to > SHORT_BYTES {
-            most_of(self.max)
-        } else {
-            self.max
-        };
-        self.used.get().saturating_add(to - from) <= max
+    fn has_room(&self, bytes: u64) -> bool {
+        bytes == 0 || self.used.get().saturating_add(bytes) <= self.max
+    }
+
+    fn is_short(&self) -> bool {
+        self.used.get() > self.max
+    }
+
+    fn take(&self, bytes: u64) {
+        self.used.set(self.used.get() + bytes);
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.used.set(self.used.get() - bytes);
+    }
+}
+
+impl Memory {
+    /// `max` is in bytes. A quarter is for the beginnings of bodies.
+    pub(super) fn new(max: u64) -> Rc<Self> {
+        let short = max / 4;
+        Rc::new(Self {
+            short: Pool::new(short),
+            long: Pool::new(max - short),
+        })
     }
 
     /// Whether more is used than there should be.
     pub(super) fn is_short(&self) -> bool {
-        self.used.get() > self.max
+        self.long.is_short()
     }
 }
 
-/// What long bodies may take of a memory, in bytes.
-pub(crate) fn most_of(max: u64) -> u64 {
-    max - max / 4
-}
-
-/// The memory that a body of a request takes; it is given back when this is dropped.
+/// The memory that a body of a request or of its response takes; it is given back when this is dropped.
 pub(super) struct Kept {
     memory: Rc<Memory>,
     pace: Rc<Pace>,
-    bytes: u64,
+    /// Of either part.
+    short: u64,
+    long: u64,
 }
 
 impl Kept {
@@ -58,45 +77,49 @@ impl Kept {
         Self {
             memory: Rc::clone(memory),
             pace: Rc::clone(pace),
-            bytes: 0,
+            short: 0,
+            long: 0,
         }
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+        self.short + self.long
     }
 
-    /// Takes more, if there is room.
+    /// Takes more for a request's body, if there is room.
     pub(super) fn grow(&mut self, bytes: usize) -> bool {
-        let has_room = self.memory.has_room(self.bytes, self.bytes + bytes as u64);
+        let short = (bytes as u64).min(SHORT_BYTES.saturating_sub(self.short));
+        let long = bytes as u64 - short;
+        let has_room = self.memory.short.has_room(short) && self.memory.long.has_room(long);
         if has_room {
-            self.take(bytes);
+            self.memory.short.take(short);
+            self.short += short;
+            self.pace.memory.set(self.pace.memory.get() + short);
+            self.take(long);
         }
         has_room
     }
 
-    /// Takes more, which is there already.
-    pub(super) fn take(&mut self, bytes: usize) {
-        let bytes = bytes as u64;
-        self.bytes += bytes;
-        self.memory.used.set(self.memory.used.get() + bytes);
+    /// Takes more for a response, which is there already.
+    pub(super) fn take(&mut self, bytes: u64) {
+        self.long += bytes;
+        self.memory.long.take(bytes);
         self.pace.memory.set(self.pace.memory.get() + bytes);
     }
 
-    /// Gives some of it back.
-    pub(super) fn give_back(&mut self, bytes: usize) {
-        self.release(bytes as u64);
+    /// Gives some of that back.
+    pub(super) fn give_back(&mut self, bytes: u64) {
+        self.long -= bytes;
+        self.memory.long.give_back(bytes);
+        self.pace.memory.set(self.pace.memory.get() - bytes);
     }
 
     /// Gives all of it back.
     pub(super) fn clear(&mut self) {
-        self.release(self.bytes);
-    }
-
-    fn release(&mut self, bytes: u64) {
-        self.bytes -= bytes;
-        self.memory.used.set(self.memory.used.get() - bytes);
-        self.pace.memory.set(self.pace.memory.get() - bytes);
+        self.give_back(self.long);
+        let short = std::mem::take(&mut self.short);
+        self.memory.short.give_back(short);
+        self.pace.memory.set(self.pace.memory.get() - short);
     }
 }
 
@@ -119,8 +142,10 @@ mod tests {
         let mut long = Kept::new(&memory, &pace);
         assert!(long.grow(760 << 10));
         assert!(!long.grow(100 << 10));
+        long.take(100 << 10);
+        assert!(memory.is_short());
         let mut short = Kept::new(&memory, &pace);
-        assert!(short.grow(64 << 10), "there is a quarter left");
+        assert!(short.grow(64 << 10), "a quarter is for it");
         assert!(!short.grow(1 << 10), "it is a long one now");
         drop(long);
         assert!(short.grow(1 << 10), "there is room again");
@@ -131,10 +156,10 @@ mod tests {
         let memory = Memory::new(1000);
         let pace = Rc::default();
         let mut kept = Kept::new(&memory, &pace);
-        kept.take(1001);
+        kept.take(751);
         assert!(memory.is_short());
         kept.give_back(1);
         assert!(!memory.is_short());
-        assert!(!Kept::new(&memory, &pace).grow(1));
+        assert!(Kept::new(&memory, &pace).grow(1), "a quarter is for it");
     }
 }

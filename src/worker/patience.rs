@@ -3,7 +3,7 @@
 //!
 //! A request that waits for its client may hold what others need: an instance, or memory. As long as
 //! nobody needs that, it may be as slow as the rate allows; when somebody does, whoever has kept the
-//! worker waiting for longest, and for longer than [`GRACE`], is ended.
+//! worker waiting for longest, measured by what came through, is ended after a grace.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -19,6 +19,13 @@ use super::wire::STALLED;
 
 /// How long a client may keep us waiting before anything of it counts.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
+/// The same where memory is short, which has to be had again soon.
+const SHORT_GRACE: Duration = Duration::from_secs(1);
+/// Bytes in a second that nobody calls slow.
+const BRISK: u64 = 16 << 10;
+/// How often memory is asked for again, and for how long.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+const ASK_TIMES: u32 = 30;
 /// How often a time limit is looked at while its request waits for the client.
 const GLANCE: Duration = Duration::from_millis(200);
 
@@ -38,6 +45,15 @@ pub(super) enum Needed {
     Instance(GateId),
     /// Memory for bodies.
     Memory,
+}
+
+impl Needed {
+    fn grace(self) -> Duration {
+        match self {
+            Self::Instance(_) => GRACE,
+            Self::Memory => SHORT_GRACE,
+        }
+    }
 }
 
 /// Tells the gates of a worker's apps apart.
@@ -66,13 +82,27 @@ impl Waiting {
         let slow = waits
             .values_mut()
             .filter(|wait| !wait.has_to_go && wait.pace.holds(needed))
-            .map(|wait| (wait.pace.waits.time(), wait))
-            .filter(|(time, _)| *time > GRACE)
+            .map(|wait| (wait.pace.slowness(needed), wait))
+            .filter(|(time, _)| *time > needed.grace())
             .max_by_key(|(time, _)| *time);
         if let Some((_, wait)) = slow {
             wait.has_to_go = true;
             wait.waker.wake_by_ref();
         }
+    }
+}
+
+impl Waiting {
+    /// Asks for memory for a while: whoever is slow makes way. Whether there is some in the end.
+    pub(super) async fn until_there_is_memory(&self, mut is_there: impl FnMut() -> bool) -> bool {
+        for _ in 0..ASK_TIMES {
+            if is_there() {
+                return true;
+            }
+            self.make_way(Needed::Memory);
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+        is_there()
     }
 }
 
@@ -126,11 +156,13 @@ struct Meter {
 
 impl Meter {
     fn time(&self) -> Duration {
-        let running = self
-            .since
-            .get()
-            .map_or(Duration::ZERO, |since| since.elapsed());
-        self.total.get() + running
+        self.total.get() + self.current()
+    }
+
+    /// For how long it has run without a pause.
+    fn current(&self) -> Duration {
+        let since = self.since.get();
+        since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     fn run(&self) -> Running<'_> {
@@ -163,6 +195,8 @@ pub(super) struct Pace {
     /// Runs while the guest could not go on without the client.
     blocked: Meter,
     counts_client: bool,
+    /// So much of the waiting is not slow, for what went through or is about to.
+    earned: Cell<Duration>,
     gate: Cell<Option<GateId>>,
     /// Bytes of memory for bodies that it holds.
     pub(super) memory: Cell<u64>,
@@ -181,6 +215,22 @@ impl Pace {
     pub(super) fn hold_instance(self: &Rc<Self>, gate: GateId) -> HeldInstance {
         self.gate.set(Some(gate));
         HeldInstance(Rc::clone(self))
+    }
+
+    /// So many bytes came, or are about to go. Nothing is saved up for later.
+    pub(super) fn passes(&self, bytes: usize) {
+        let time = Duration::from_millis(bytes as u64 * 1000 / BRISK);
+        let earned = self.earned.get().min(self.waits.time());
+        self.earned.set(earned + time);
+    }
+
+    /// How much longer it has waited than for a client that is not slow; where memory is short, how long
+    /// it has waited since anything moved.
+    fn slowness(&self, needed: Needed) -> Duration {
+        match needed {
+            Needed::Instance(_) => self.waits.time().saturating_sub(self.earned.get()),
+            Needed::Memory => self.waits.current(),
+        }
     }
 
     fn holds(&self, needed: Needed) -> bool {

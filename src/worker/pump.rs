@@ -4,23 +4,24 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 use wasmtime_wasi_http::Error as WasiError;
 
 use super::memory::Kept;
-use super::patience::{Ended, Needed, Pace, Patience};
+use super::patience::{Ended, Pace, Patience};
 use super::shared::Shared;
 use super::side::{Broken, Incoming};
 
 /// Where the chunks of a body go that arrives while the guest runs.
-pub(super) type Chunks = mpsc::Sender<Result<Bytes, WasiError>>;
-
-/// How often memory is asked for again, and for how long.
-const ASK_AGAIN: Duration = Duration::from_millis(50);
-const ASK_TIMES: u32 = 20;
+pub(super) struct Chunks {
+    pub(super) sender: mpsc::Sender<Result<Bytes, WasiError>>,
+    /// Whether the guest has looked for more than there is.
+    pub(super) starved: Arc<AtomicBool>,
+}
 
 /// What was read of a body before its guest is started.
 pub(super) struct Ahead {
@@ -65,6 +66,7 @@ impl<'a, I: Incoming> Pump<'a, I> {
         let piece = self.patience.wait(who, self.from.next()).await??;
         let length = piece.as_ref().map_or(0, Bytes::len);
         self.patience.earn(length);
+        self.pace.passes(length);
         let left = self.left.checked_sub(length as u64);
         self.left = left.ok_or(Broken::TooLarge)?;
         Ok(piece)
@@ -92,16 +94,14 @@ impl<'a, I: Incoming> Pump<'a, I> {
         Ok(Ahead::new(first, bytes, false))
     }
 
-    /// Takes memory for what has come. If there is none, somebody slower makes way.
+    /// Takes memory for what has come, if there is some.
     async fn keep(&mut self, bytes: usize) -> Result<(), Broken> {
-        for _ in 0..ASK_TIMES {
-            if self.kept.grow(bytes) {
-                return Ok(());
-            }
-            self.shared.waiting.make_way(Needed::Memory);
-            tokio::time::sleep(ASK_AGAIN).await;
-        }
-        Err(Broken::NoRoom)
+        let kept = &mut self.kept;
+        let is_there = self
+            .shared
+            .waiting
+            .until_there_is_memory(|| kept.grow(bytes));
+        is_there.await.then_some(()).ok_or(Broken::NoRoom)
     }
 
     /// The next piece; without one the guest cannot go on if it has read all that came before.
@@ -111,13 +111,18 @@ impl<'a, I: Incoming> Pump<'a, I> {
         let mut next = pin!(self.next());
         poll_fn(|cx| {
             let piece = next.as_mut().poll(cx);
-            let has_read_all = guest.as_ref().is_some_and(|open| open.capacity() > 0);
-            if piece.is_pending() && has_read_all && blocked.is_none() {
+            let is_starved = guest.as_ref().is_some_and(Chunks::is_starved);
+            if piece.is_pending() && is_starved && blocked.is_none() {
                 blocked = Some(pace.block());
             }
             piece
         })
         .await
+    }
+
+    /// Waits for the client to go away, while nothing of it is wanted yet.
+    pub(super) async fn watch(&mut self) -> Broken {
+        self.from.watch().await
     }
 
     /// Hands the body to the guest as it arrives, then watches the client. Returns only when the
@@ -129,7 +134,12 @@ impl<'a, I: Incoming> Pump<'a, I> {
             match self.next_for(&guest).await {
                 Ok(Some(piece)) => {
                     let Some(open) = &guest else { continue };
-                    if open.send(Ok(piece)).await.is_err() {
+                    let sent = tokio::select! {
+                        biased;
+                        sent = open.sender.send(Ok(piece)) => sent,
+                        broken = self.from.watch() => return broken,
+                    };
+                    if sent.is_err() {
                         // The guest wants no more of it.
                         guest = None;
                     }
@@ -137,8 +147,8 @@ impl<'a, I: Incoming> Pump<'a, I> {
                 Ok(None) => break,
                 Err(broken) => {
                     if let Some(open) = guest {
-                        // A guest that no longer reads needs not know.
-                        let _ = open.send(Err(as_guest_sees(&broken))).await;
+                        // A guest that does not read needs not know.
+                        let _ = open.sender.try_send(Err(as_guest_sees(&broken)));
                     }
                     return broken;
                 }
@@ -148,11 +158,17 @@ impl<'a, I: Incoming> Pump<'a, I> {
             tokio::select! {
                 biased;
                 // The end of the body; a guest that no longer reads needs not know.
-                _ = open.send(Ok(Bytes::new())) => {}
+                _ = open.sender.send(Ok(Bytes::new())) => {}
                 broken = self.from.watch() => return broken,
             }
         }
         self.from.watch().await
+    }
+}
+
+impl Chunks {
+    fn is_starved(&self) -> bool {
+        self.starved.load(Ordering::Relaxed)
     }
 }
 

@@ -20,9 +20,11 @@ use crate::http::response::{BodyLength, ResponseError};
 
 /// What a guest may make of its response ahead of its client, in bytes.
 const AHEAD_BYTES: u64 = 1 << 20;
+/// What a piece that waits takes beside its bytes.
+const PIECE_COST: usize = 128;
 /// A response is sent in pieces of this size at most: it may break off at any time, and what has got
 /// out of it is told. In bytes.
-const PIECE_BYTES: usize = 256 << 10;
+const PIECE_BYTES: usize = 64 << 10;
 
 /// What became of the body that a guest made for its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +122,7 @@ pub(super) async fn respond(
     let mut response = Response {
         making,
         patience: Patience::new(shared.min_body_rate),
+        unearned: 0,
     };
     while let Some(mut data) = response.next(outgoing).await? {
         while !data.is_empty() {
@@ -148,6 +151,9 @@ fn leave_body<T>(frame: Option<Option<Result<T, Failure>>>) -> Result<Sent, Fail
 struct Response<'a> {
     making: Making<'a>,
     patience: Patience,
+    /// Bytes that were handed over and may not have got out yet: they earn time as soon as the client is
+    /// waited for.
+    unearned: usize,
 }
 
 /// A response as its guest makes it.
@@ -194,20 +200,26 @@ impl Response<'_> {
         held: usize,
         out: impl Future<Output = Result<(), Unsent>>,
     ) -> Result<(), Over> {
+        let Self {
+            making,
+            patience,
+            unearned,
+        } = self;
+        making.pace.passes(bytes);
+        *unearned = (*unearned + bytes).min(PIECE_BYTES);
         let mut out = pin!(out);
         if let Some(result) = at_once(out.as_mut()).await {
             return Ok(result?);
         }
-        let Self { making, patience } = self;
         making.keep(held);
-        patience.allow(bytes);
+        patience.allow(std::mem::take(unearned));
         let who = (&making.shared.waiting, making.pace);
         let result = tokio::select! {
             biased;
             sent = patience.wait(who, out) => sent?,
             over = making.work_ahead() => return Err(over),
         };
-        making.kept.give_back(held);
+        making.kept.give_back(held as u64);
         Ok(result?)
     }
 }
@@ -216,7 +228,7 @@ impl Making<'_> {
     /// What was made ahead of the client: a piece, or the end.
     fn made_ahead(&mut self) -> Option<Option<Bytes>> {
         if let Some(piece) = self.ahead.pop_front() {
-            self.kept.give_back(piece.len());
+            self.kept.give_back((piece.len() + PIECE_COST) as u64);
             return Some(Some(piece));
         }
         self.is_made.then_some(None)
@@ -242,11 +254,11 @@ impl Making<'_> {
     async fn work_ahead(&mut self) -> Over {
         while !self.is_made && self.has_room() {
             match self.make().await {
-                Ok(Some(piece)) => {
-                    self.keep(piece.len());
+                Ok(Some(piece)) if !piece.is_empty() => {
+                    self.keep(piece.len() + PIECE_COST);
                     self.ahead.push_back(piece);
                 }
-                Ok(None) => {}
+                Ok(_) => {}
                 Err(over) => return over,
             }
         }
@@ -266,7 +278,7 @@ impl Making<'_> {
 
     /// Counts what waits for the client. It is there already, so that others may have to make way.
     fn keep(&mut self, bytes: usize) {
-        self.kept.take(bytes);
+        self.kept.take(bytes as u64);
         if self.shared.memory.is_short() {
             self.shared.waiting.make_way(Needed::Memory);
         }
@@ -274,7 +286,7 @@ impl Making<'_> {
 }
 
 /// Lets the guest work while the client is there.
-pub(super) async fn unless_gone<T>(
+async fn unless_gone<T>(
     outgoing: &mut impl Outgoing,
     guest: impl Future<Output = T>,
 ) -> io::Result<T> {

@@ -21,6 +21,7 @@ pub(super) struct Room {
     /// Whether the kernel refuses it connections, for want of descriptors or memory.
     starves: Cell<bool>,
     has_room: Cell<bool>,
+    has_opened: Cell<bool>,
     pub(super) idle: Idle,
     /// Told when there is room again, and when a connection ends.
     pub(super) changed: Notify,
@@ -40,6 +41,7 @@ impl Room {
             accepts: Cell::new(false),
             starves: Cell::new(false),
             has_room: Cell::new(false),
+            has_opened: Cell::new(false),
             idle: Idle::default(),
             changed: Notify::new(),
             seat: RefCell::new(seat),
@@ -75,9 +77,15 @@ impl Room {
         self.seat.borrow().clone()
     }
 
+    /// Whether it has ever taken connections.
+    pub(super) fn has_opened(&self) -> bool {
+        self.has_opened.get()
+    }
+
     /// Begins to take connections.
     pub(super) fn open(&self, slot: &Slot) {
         self.accepts.set(true);
+        self.has_opened.set(true);
         self.review(slot);
     }
 

@@ -20,6 +20,8 @@ use crate::sys::stream::Stream;
 
 /// How long a client may take no byte of a response.
 pub(super) const STALLED: Duration = Duration::from_secs(30);
+/// How often it is looked meanwhile whether it has.
+const LOOKS: u32 = 3;
 /// How long a closing connection listens on, so that the client gets to read our last words before a
 /// reset (RFC 9112 section 9.6): without a byte, and in all.
 const LINGER_SILENCE: Duration = Duration::from_secs(2);
@@ -86,7 +88,7 @@ impl Wire {
                         let mut transport = transport.borrow_mut();
                         Pin::new(&mut *transport).poll_write(cx, next)
                     });
-                    in_time(write).await?
+                    while_taken(|| transport.borrow().unsent(), write).await?
                 }
             };
             let of_head = written.min(head.len());
@@ -96,7 +98,7 @@ impl Wire {
         head.clear();
         if let Self::Tls(transport) = self {
             let flush = poll_fn(|cx| Pin::new(&mut *transport.borrow_mut()).poll_flush(cx));
-            in_time(flush).await?;
+            while_taken(|| transport.borrow().unsent(), flush).await?;
         }
         Ok(())
     }
@@ -151,6 +153,36 @@ pub(super) async fn in_time<T>(what: impl Future<Output = io::Result<T>>) -> io:
     result.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
+/// Waits for what a client must let happen, for as long as it takes something of what is `unsent` in the
+/// kernel: that there is room again is told when there is much of it only.
+async fn while_taken<T>(
+    unsent: impl Fn() -> usize,
+    what: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    let mut what = pin!(what);
+    let (mut left, mut vain) = (None, 0);
+    loop {
+        if let Ok(result) = timeout(STALLED / LOOKS, what.as_mut()).await {
+            return result;
+        }
+        let now = unsent();
+        vain = if left.is_some_and(|left| now < left) {
+            0
+        } else {
+            vain + 1
+        };
+        if vain >= LOOKS {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        left = Some(now);
+    }
+}
+
+/// Bytes that wait in the kernel for the peer; one that cannot be asked has none.
+fn unsent(stream: &AsyncFd<Stream>) -> usize {
+    stream.get_ref().unsent().unwrap_or(0)
+}
+
 async fn fill(stream: &AsyncFd<Stream>, room: &mut Vec<u8>) -> io::Result<bool> {
     loop {
         let mut ready = stream.readable().await?;
@@ -183,7 +215,7 @@ fn poll_fill(
 async fn write(stream: &AsyncFd<Stream>, head: &[u8], data: &[u8]) -> io::Result<usize> {
     match try_write(stream.get_ref(), head, data) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            let mut ready = in_time(stream.writable()).await?;
+            let mut ready = while_taken(|| unsent(stream), stream.writable()).await?;
             match try_write(stream.get_ref(), head, data) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready.clear_ready();

@@ -1,5 +1,7 @@
 //! Tests of clients that are slow: what they may hold, and who makes way when others need it.
 
+use std::time::{Duration, Instant};
+
 use h2::client::Builder;
 
 use crate::access_log::{lines, logged};
@@ -130,26 +132,36 @@ fn a_guest_is_done_before_a_slow_client_has_its_response() {
 }
 
 #[test]
-fn memory_for_bodies_is_bounded_and_the_slowest_makes_way() {
+fn memory_for_bodies_is_bounded_and_who_rests_makes_way() {
     let apps = "body-memory = '1MiB'\nbuffered-body-limit = '512KiB'\n\
-                [apps.echo]\ncomponent = '{app-echo}'\n";
+                [apps.echo]\ncomponent = '{app-echo}'\n\
+                [apps.spin]\ncomponent = '{app-spin}'\nroutes = ['/spin']\n\
+                requests-in-flight = 1\ncpu-timeout = 3\n";
     let server = logged("%(s)s %(reason)s", apps).start();
-    let long = 400_000;
+    let long = 500_000;
     let mut first = begin_upload(&server, long, long - 1);
-    // Answered after that has been read.
-    assert_eq!(server.connect().post("/", "short").status(), 200);
     // There is not enough for a second one, but for short ones there is.
-    let mut second = begin_upload(&server, long, long - 1);
-    second.response().is_own(503);
     assert_eq!(server.connect().post("/", "short").status(), 200);
-    // As soon as the first one has rested for long enough, the next one gets its memory.
-    until("a long body is taken", || {
-        server.connect().post("/", pattern(long)).status() == 200
-    });
+    assert_eq!(server.connect().post("/", pattern(long)).status(), 200);
     first.response().is_own(408);
+    // Those that wait for their turn do not wait for their clients, and keep what they have.
+    let spin = |body: Vec<u8>| {
+        let mut client = server.connect();
+        client.send(format!(
+            "POST /spin HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        ));
+        client.send(body);
+        client
+    };
+    let _waiting: Vec<Client> = (0..3).map(|_| spin(pattern(long))).collect();
+    until("there is no memory", || {
+        server.connect().post("/", pattern(long)).status() == 503
+    });
+    assert_eq!(server.connect().post("/", "short").status(), 200);
     let text = crate::access_log::text(&server);
-    assert!(text.contains("503 body-memory\n"), "{text}");
     assert!(text.contains("408 slow-client\n"), "{text}");
+    assert!(text.contains("503 body-memory\n"), "{text}");
 }
 
 #[test]
@@ -169,4 +181,92 @@ fn a_slow_client_takes_a_sync_worker_for_the_apps_time_and_no_longer() {
     begins.response().is_own(408);
     let mut rests = begin_upload(&server, 1_000_000, 2 * READ_AHEAD);
     rests.response().is_own(504);
+}
+
+/// Begins an upload to a guest that sleeps before it has read all of what is sent.
+fn upload_to_a_sleeper(server: &Server) -> Client {
+    let mut client = server.connect();
+    client.send("POST /?delay_ms=86400000 HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
+    client.send(pattern(READ_AHEAD + 256));
+    client
+}
+
+#[test]
+fn who_leaves_an_upload_that_nobody_reads_frees_the_instance() {
+    let apps = "requests-in-flight = 1\ntimeout = 3600\n[apps.sink]\ncomponent = '{wasi-sink}'\n";
+    let server = logged("%(s)s %(m)s %(reason)s", apps).start();
+    let gone = upload_to_a_sleeper(&server);
+    // It has its instance when another one has to wait.
+    let mut waits = server.connect();
+    waits.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(waits.is_silent(Duration::from_millis(500)));
+    drop(gone);
+    waits.patience(Duration::from_secs(60));
+    assert_eq!(waits.response().status(), 200);
+    let mut lines = lines(&server, 2);
+    lines.sort();
+    assert_eq!(lines, ["000 POST client-gone", "200 GET -"]);
+}
+
+#[test]
+fn a_guest_that_does_not_wait_for_its_client_has_its_own_time() {
+    let settings = ["--timeout=1", "--min-body-rate=0"];
+    let server = Start::app("wasi-sink").args(settings).start();
+    upload_to_a_sleeper(&server).response().is_own(504);
+}
+
+#[test]
+fn a_slow_reader_of_many_small_pieces_is_served() {
+    let server = Start::app("wasi-stream").start();
+    let clock = Start::app("wasi-sleep").start();
+    let mut client = server.connect();
+    client.send("GET /?n=100000000&interval_ms=0 HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.head().status, 200);
+    let started = Instant::now();
+    // Far above the rate, and for longer than a client may keep a worker waiting.
+    while started.elapsed() < Duration::from_secs(8) {
+        for _ in 0..100 {
+            assert!(client.chunk().expect("it goes on").is_some());
+        }
+        clock.get("/?ms=100").is(200, "slept 100 ms\n");
+    }
+}
+
+#[test]
+fn responses_that_nobody_takes_make_way_for_others() {
+    let apps = "body-memory = '2MiB'\nbuffered-body-limit = '1MiB'\n\
+                [apps.large]\ncomponent = '{app-large}'\n";
+    let server = logged("%(s)s %(reason)s", apps).start();
+    let greedy = |_| {
+        let mut client = server.connect();
+        client.send("GET /?bytes=20000000 HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.head().status, 200);
+        client
+    };
+    let _greedy: Vec<Client> = (0..2).map(greedy).collect();
+    until("somebody else is answered", || {
+        server.get("/?bytes=1").status() == 200
+    });
+    let text = crate::access_log::text(&server);
+    assert!(text.contains("200 slow-client\n"), "{text}");
+}
+
+#[test]
+fn who_leaves_the_queue_leaves_a_place_in_it() {
+    let settings = [ONE, "--request-queue=1"];
+    let server = Start::app("wasi-sleep").args(settings).start();
+    let ask = |target: &str| {
+        let mut client = server.connect();
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        client
+    };
+    let mut running = ask("/?ms=4000");
+    let queued = ask("/?ms=0");
+    until("the queue is full", || server.get("/?ms=0").status() == 503);
+    drop(queued);
+    until("there is a place", || {
+        let mut next = ask("/?ms=0");
+        next.response().status() == 200
+    });
+    running.response().is(200, "slept 4000 ms\n");
 }

@@ -61,9 +61,11 @@ pub(super) static SETTINGS: &[Setting] = &[
             range: MIB..=TIB,
         }),
         "Memory of a worker for bodies that wait for their clients: those of requests before their \
-         apps get them, and those of responses that are taken slowly. When it is used up, whoever \
-         has kept the worker waiting for longest, and longer than 5 seconds, is cut off; if nobody \
-         has, a request with a body gets 503. It must be twice as much as buffered-body-limit.",
+         apps get them, and those of responses that are taken slowly. When it is used up no request \
+         is begun, and whoever has made the worker wait for longest, and longer than a second, is \
+         cut off; if there is none soon, requests get 503. Responses that were begun before may take \
+         more. A quarter is for the first 64 KiB of request bodies. It must be twice as much as \
+         buffered-body-limit.",
     ),
     setting(
         Group::Http,

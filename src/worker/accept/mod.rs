@@ -35,7 +35,8 @@ pub(super) async fn run(shared: Rc<Shared>, listeners: Vec<Listener>) {
         None => freely::run(&shared, listeners).await,
     };
     match listeners {
-        Ok(listeners) if shared.last_to_listen.get() => {
+        // A worker that was never to serve leaves whoever waits to those that were.
+        Ok(listeners) if shared.last_to_listen.get() && shared.room.has_opened() => {
             // Nobody is told of its room any more, and it takes no more than it has room for.
             shared.open_again();
             // Each is closed when its queue is empty: whoever comes later is refused.
