@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
@@ -20,6 +21,8 @@ use crate::http::response::{BodyLength, ResponseError};
 
 /// What a guest may make of its response ahead of its client, in bytes.
 const AHEAD_BYTES: u64 = 1 << 20;
+/// How often it is looked whether there is memory again.
+const LOOK: Duration = Duration::from_millis(500);
 /// What a piece that waits takes beside its bytes.
 const PIECE_COST: usize = 128;
 /// A response is sent in pieces of this size at most: it may break off at any time, and what has got
@@ -269,6 +272,11 @@ impl Making<'_> {
             }
         }
         let _blocked = self.pace.block();
+        // Whoever comes to wait when memory is short sees to it that this has an end.
+        while self.shared.memory.is_short() {
+            self.shared.waiting.make_way(Needed::Memory);
+            tokio::time::sleep(LOOK).await;
+        }
         std::future::pending().await
     }
 
