@@ -85,8 +85,13 @@ fn send(name: &OsStr, message: &[u8]) -> io::Result<()> {
     };
     let socket = UnixDatagram::unbound()?;
     socket.set_write_timeout(Some(SEND_TIMEOUT))?;
-    socket.send_to_addr(message, &address)?;
-    Ok(())
+    loop {
+        match socket.send_to_addr(message, &address) {
+            // A wait with a timeout is not begun again by itself after a signal (signal(7)).
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            sent => return sent.map(drop),
+        }
+    }
 }
 
 /// The sockets that the service manager has opened for this process, with their names.

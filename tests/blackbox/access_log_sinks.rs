@@ -58,7 +58,7 @@ fn a_reload_changes_format_and_file() {
     ));
     server.signal(Signal::SIGHUP);
     server.wait_log(&["generation 2 serves"]);
-    server.wait_log(&["gen=1", " left: "]);
+    server.wait_log(&["role=worker", "gen=1", " left: "]);
     server.get("/").is(200, "hello\n");
     let other = server.folder().join("other.log");
     until("the line is there", || {

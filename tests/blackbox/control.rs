@@ -314,7 +314,9 @@ fn a_worker_that_drains_is_shown_beside_its_successor() {
     );
     client.finish_echo();
     until("the old worker has left", || {
-        worker(&server)["generation"] == 2
+        let report = show(&server, "workers");
+        let workers = report["workers"].as_array().unwrap();
+        workers.len() == 1 && workers[0]["generation"] == 2
     });
 }
 

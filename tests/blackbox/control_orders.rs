@@ -218,9 +218,11 @@ fn an_upgrade_is_answered_when_the_new_program_serves_and_the_socket_goes_with_i
     let text = done(&server, &["upgrade"]);
     assert!(text.contains("the new program serves"), "{text}");
     let new = server.successors()[0];
-    // Somebody answers at any moment of it.
+    // Only who has asked the old server at the moment in which it leaves gets no answer.
     until("the new server answers", || {
-        let arbiter = &show(&server, "stats")["arbiter"];
+        let ended = ctl(&server, &["show", "stats", "--json"]);
+        let report: Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
+        let arbiter = &report["arbiter"];
         arbiter["pid"] == new && arbiter.get("predecessor_pid").is_none()
     });
     server.hand_over(new);

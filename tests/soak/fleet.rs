@@ -74,6 +74,8 @@ impl Fleet {
         if features.retirements {
             settings.push_str(&format!("max-worker-memory = {WORKER_MEMORY}\n"));
             settings.push_str("worker-memory-samples = 2\nworker-memory-interval = 1\n");
+            // The hogs are to fill it, and not to make way for each other.
+            settings.push_str("body-memory = '1GiB'\n");
             settings.push_str("max-requests = 700\nmax-requests-jitter = 500\n");
         }
         let mut start = Start::config(&format!("{settings}{APPS}"));
