@@ -1,7 +1,6 @@
 //! Defines how one request is answered, whatever protocol it came by: routed, admitted, run in a
 //! guest, and its response sent while the guest still makes it.
 
-use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use super::client::Client;
 use super::patience::Pace;
 use super::pump::{Ahead, Chunks, Pump};
 use super::record::{Record, reason};
-use super::respond::{Over, Sent, respond};
+use super::respond::{Over, Sent, after_response, respond};
 use super::shared::{InFlight, Served, Shared};
 use super::side::{Broken, Incoming, Outgoing, Request};
 use crate::access::Reason;
@@ -75,6 +74,14 @@ impl TurnedAway {
             retry_after: None,
         }
     }
+
+    /// For want of something that there will be again.
+    fn for_now(reason: Reason) -> Self {
+        Self {
+            retry_after: Some(RETRY_AFTER),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, reason)
+        }
+    }
 }
 
 /// Answers one request, and says in its record what came of it. Fails when the client can no longer
@@ -124,10 +131,7 @@ pub(super) async fn answer(
             ..
         } = &asked;
         tracing::warn!(app = served.name, "{method} {target}: the queue is full");
-        let full = TurnedAway {
-            retry_after: Some(RETRY_AFTER),
-            ..TurnedAway::new(StatusCode::SERVICE_UNAVAILABLE, Reason::QueueFull)
-        };
+        let full = TurnedAway::for_now(Reason::QueueFull);
         return Ok(turn_away(outgoing, &full, record));
     };
     record.enter(shared, &asked.served, (&request, &target), true);
@@ -277,11 +281,10 @@ async fn converse(
 ) -> io::Result<Outcome> {
     let Running { pace, deadline, .. } = &running;
     let (pace, deadline) = (Rc::clone(pace), *deadline);
-    let limit = running.asked.served.limits.response_body;
     let response = respond(
         (shared, &pace),
+        &running.asked.served,
         &mut running.exchange,
-        limit,
         (outgoing, record),
     );
     let sent = tokio::select! {
@@ -348,10 +351,7 @@ fn explain(
                 }
                 Broken::NoRoom => {
                     tracing::warn!(app, "{method} {target}: no body-memory is left");
-                    TurnedAway {
-                        retry_after: Some(RETRY_AFTER),
-                        ..TurnedAway::new(StatusCode::SERVICE_UNAVAILABLE, Reason::BodyMemory)
-                    }
+                    TurnedAway::for_now(Reason::BodyMemory)
                 }
             }
         }
@@ -388,8 +388,4 @@ fn finish(shared: &Rc<Shared>, running: Running, sent: Sent) {
             Err(_) => after_response(app, &"time limit reached"),
         }
     });
-}
-
-fn after_response(app: &str, why: &dyn fmt::Display) {
-    tracing::warn!(app, "after the response: {why}");
 }

@@ -90,9 +90,7 @@ impl Waiting {
             wait.waker.wake_by_ref();
         }
     }
-}
 
-impl Waiting {
     /// Asks for memory for a while: whoever is slow makes way. Whether there is some in the end.
     pub(super) async fn until_there_is_memory(&self, mut is_there: impl FnMut() -> bool) -> bool {
         for _ in 0..ASK_TIMES {

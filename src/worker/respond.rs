@@ -2,6 +2,7 @@
 //! of the client, so that the guest is done the sooner and its instance is free for others.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -14,7 +15,7 @@ use http_body::Body;
 use super::memory::Kept;
 use super::patience::{Ended, Needed, Pace, Patience, at_once};
 use super::record::Record;
-use super::shared::Shared;
+use super::shared::{Served, Shared};
 use super::side::{Broken, Outgoing, Unsent};
 use crate::host::{Exchange, Failure, ResponseBody};
 use crate::http::response::{BodyLength, ResponseError};
@@ -90,11 +91,11 @@ fn bad(error: ResponseError) -> Failure {
     })
 }
 
-/// Sends the guest's response as it is made. `limit` is the longest body, in bytes.
+/// Sends the guest's response as it is made.
 pub(super) async fn respond(
     (shared, pace): (&Shared, &Rc<Pace>),
+    served: &Served,
     exchange: &mut Exchange,
-    limit: Option<u64>,
     (outgoing, record): (&mut impl Outgoing, &mut Record),
 ) -> Result<Sent, Over> {
     let response = record.at_work(shared, exchange.head());
@@ -117,7 +118,8 @@ pub(super) async fn respond(
         exchange,
         record,
         body,
-        left: limit.unwrap_or(u64::MAX),
+        left: served.limits.response_body.unwrap_or(u64::MAX),
+        app: &served.name,
         ahead: VecDeque::new(),
         is_made: false,
         kept: Kept::new(&shared.memory, pace),
@@ -165,6 +167,7 @@ struct Making<'a> {
     pace: &'a Rc<Pace>,
     exchange: &'a mut Exchange,
     record: &'a mut Record,
+    app: &'a str,
     body: ResponseBody,
     /// How much longer it may get, in bytes.
     left: u64,
@@ -268,7 +271,7 @@ impl Making<'_> {
         if self.is_made && !self.exchange.is_finished() {
             let rest = self.record.at_work(self.shared, self.exchange.finish());
             if let Err(failure) = rest.await {
-                tracing::warn!("after the response: {failure}");
+                after_response(self.app, &failure);
             }
         }
         let _blocked = self.pace.block();
@@ -291,6 +294,11 @@ impl Making<'_> {
             self.shared.waiting.make_way(Needed::Memory);
         }
     }
+}
+
+/// Tells what went wrong with a guest whose response was not spoiled by it.
+pub(super) fn after_response(app: &str, why: &dyn fmt::Display) {
+    tracing::warn!(app, "after the response: {why}");
 }
 
 /// Lets the guest work while the client is there.

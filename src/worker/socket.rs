@@ -97,9 +97,13 @@ impl Transport {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.get_ref().0,
         };
-        // One that cannot be asked has nothing.
-        stream.get_ref().unsent().unwrap_or(0)
+        unsent(stream)
     }
+}
+
+/// Bytes that wait in the kernel for the peer to take them; one that cannot be asked has none.
+pub(super) fn unsent(stream: &AsyncFd<Stream>) -> usize {
+    stream.get_ref().unsent().unwrap_or(0)
 }
 
 impl AsyncRead for Transport {

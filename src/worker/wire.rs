@@ -15,7 +15,7 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::buffer::Buffer;
-use super::socket::{Socket, Transport};
+use super::socket::{Socket, Transport, unsent};
 use crate::sys::stream::Stream;
 
 /// How long a client may take no byte of a response.
@@ -176,11 +176,6 @@ async fn while_taken<T>(
         }
         left = Some(now);
     }
-}
-
-/// Bytes that wait in the kernel for the peer; one that cannot be asked has none.
-fn unsent(stream: &AsyncFd<Stream>) -> usize {
-    stream.get_ref().unsent().unwrap_or(0)
 }
 
 async fn fill(stream: &AsyncFd<Stream>, room: &mut Vec<u8>) -> io::Result<bool> {
